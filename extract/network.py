@@ -1,0 +1,142 @@
+"""The network as a value: what a checkpoint says, as plain numpy arrays and a few named facts.
+
+The forward pass, the bounds and the probes read it; nothing here computes an activation. It refuses to know
+which file format the weights came from and what the network was trained to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.errors import CheckpointError
+
+Array = NDArray[np.float32]
+
+Attention = Literal["causal", "bidirectional"]
+NormKind = Literal["layernorm", "none"]
+Activation = Literal["gelu_tanh", "gelu_erf", "relu", "silu"]
+Positions = Literal["learned", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The shape of a network and the function each part computes.
+
+    Counts: ``n_ctx`` is the number of position ids, ``d_vocab`` the number of token ids, ``d_vocab_out`` the
+    number of logits. ``attention_scale`` multiplies query-key products, one number per layer.
+    """
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_head: int
+    d_mlp: int
+    n_ctx: int
+    d_vocab: int
+    d_vocab_out: int
+    attention: Attention
+    norm: NormKind
+    norm_eps: float
+    activation: Activation
+    positions: Positions
+    attention_scale: tuple[float, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A layer norm's gain and shift, each [d_model]."""
+
+    weight: Array
+    bias: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One pre-norm block. Shapes: ``W_Q, W_K, W_V`` [head, d_model, d_head], their biases [head, d_head],
+    ``W_O`` [head, d_head, d_model], ``W_in`` [d_model, d_mlp], ``W_out`` [d_mlp, d_model]; activations multiply
+    from the left (``x @ W + b``)."""
+
+    norm_attention: Norm | None
+    W_Q: Array
+    b_Q: Array
+    W_K: Array
+    b_K: Array
+    W_V: Array
+    b_V: Array
+    W_O: Array
+    b_O: Array
+    norm_mlp: Norm | None
+    W_in: Array
+    b_in: Array
+    W_out: Array
+    b_out: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Architecture, weights and the sha256 of the file they came from.
+
+    Shapes: ``embed`` [d_vocab, d_model], ``pos_embed`` [n_ctx, d_model] or None, ``W_U`` [d_model, d_vocab_out],
+    ``b_U`` [d_vocab_out]. Weights are float32 whatever the file held, and finite; the constructor checks shapes.
+    Raises:  CheckpointError naming the tensor, its shape and the expected shape.
+    """
+
+    architecture: Architecture
+    digest: str
+    embed: Array
+    pos_embed: Array | None
+    layers: tuple[Layer, ...]
+    norm_final: Norm | None
+    W_U: Array
+    b_U: Array
+
+    def __post_init__(self) -> None:
+        for name, array, expected in self._expected_shapes():
+            if array.shape != expected:
+                raise CheckpointError(
+                    f"{name} has shape {list(array.shape)}, expected {list(expected)}",
+                    hint="config.json and the tensors disagree",
+                )
+            if not np.isfinite(array).all():
+                index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+                raise CheckpointError(
+                    f"{name}{list(index)} is {array[index]}, expected a finite number",
+                    hint="nothing can be proved about a network with NaN or infinite weights",
+                )
+
+    def _expected_shapes(self) -> list[tuple[str, Array, tuple[int, ...]]]:
+        a = self.architecture
+        h, d, k, m = a.n_heads, a.d_model, a.d_head, a.d_mlp
+        rows: list[tuple[str, Array, tuple[int, ...]]] = [("embed", self.embed, (a.d_vocab, d))]
+        if self.pos_embed is not None:
+            rows.append(("pos_embed", self.pos_embed, (a.n_ctx, d)))
+        shapes = {
+            "W_Q": (h, d, k), "b_Q": (h, k), "W_K": (h, d, k), "b_K": (h, k), "W_V": (h, d, k), "b_V": (h, k),
+            "W_O": (h, k, d), "b_O": (d,), "W_in": (d, m), "b_in": (m,), "W_out": (m, d), "b_out": (d,),
+        }  # fmt: skip
+        for i, layer in enumerate(self.layers):
+            rows += [(f"layers.{i}.{name}", getattr(layer, name), shape) for name, shape in shapes.items()]
+            rows += _norm_shapes(f"layers.{i}.norm_attention", layer.norm_attention, d)
+            rows += _norm_shapes(f"layers.{i}.norm_mlp", layer.norm_mlp, d)
+        rows += _norm_shapes("norm_final", self.norm_final, d)
+        rows += [("W_U", self.W_U, (d, a.d_vocab_out)), ("b_U", self.b_U, (a.d_vocab_out,))]
+        return rows
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of stored weights, a tied unembedding counted once."""
+        arrays = [array for _, array, _ in self._expected_shapes()]
+        total = sum(array.size for array in arrays if array is not self.W_U)
+        tied = self.W_U.shape == self.embed.T.shape and np.shares_memory(self.W_U, self.embed)
+        return total + (0 if tied else self.W_U.size)
+
+
+def _norm_shapes(name: str, norm: Norm | None, d_model: int) -> list[tuple[str, Array, tuple[int, ...]]]:
+    if norm is None:
+        return []
+    return [(f"{name}.{f.name}", getattr(norm, f.name), (d_model,)) for f in fields(norm)]

@@ -1,0 +1,143 @@
+"""What a stage may conclude: counterexamples, certificates and the three verdicts; budgets and what was spent.
+
+Three verdicts and no fourth: a stage that could not finish says Unknown and how far it came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from extract.lang.terms import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    """One input of the domain on which program and model differ.
+
+    ``tokens`` are ids of ``{x}``; ``model`` and ``program`` are answer codes (ABSENT-free); ``position`` is the first
+    differing cell of the answer; ``margin`` is the model's, in logits; ``replayed`` says that the loaded model and
+    the reference interpreter both reproduced their side; ``minimal`` that no shorter input of the domain obtained by
+    deleting one token, and none earlier in enumeration order at that length among those tried, also differs.
+    """
+
+    tokens: tuple[int, ...]
+    offset: int
+    position: int
+    model: tuple[int, ...]
+    program: tuple[int, ...]
+    margin: float
+    method: str
+    replayed: bool = False
+    minimal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits: machine-independent units first, seconds only as a guard (0 means no limit)."""
+
+    n_candidates: int = 1_500_000
+    n_rounds: int = 24
+    max_cost: int = 24
+    memory_bytes: int = 4 << 30
+    seconds: float = 600.0
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a stage used, in the same units as the budget."""
+
+    n_candidates: int = 0
+    n_distinct: int = 0
+    n_rounds: int = 0
+    n_queries: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Exact counts of inputs at one length and offset, or summed; they add up to the inputs counted.
+
+    ``min_margin`` is the least model margin among the inputs decided, in logits; ``undecided`` counts inputs that
+    were not evaluated or whose margin is within the error bound.
+    """
+
+    agree: int = 0
+    disagree: int = 0
+    undecided: int = 0
+    min_margin: float = float("inf")
+
+    @property
+    def total(self) -> int:
+        """The number of inputs counted."""
+        return self.agree + self.disagree + self.undecided
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.agree + other.agree,
+            self.disagree + other.disagree,
+            self.undecided + other.undecided,
+            min(self.min_margin, other.min_margin),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A run of consecutive inputs of one length and offset in enumeration order, ``start`` to ``stop`` (exclusive).
+
+    ``digest`` is the sha256 of the model's answers in that order, each answer as little-endian int32 codes.
+    """
+
+    length: int
+    offset: int
+    start: int
+    stop: int
+    tally: Tally
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A claim about one program with the evidence by region; ``extract check`` re-checks its stored form.
+
+    ``error_bound`` bounds, in logits, the rounding error of every margin counted as decided; ``fragile`` are inputs
+    evaluated whose margin is within the bound even in the highest precision tried.
+    """
+
+    program: Program
+    method: str
+    semantics: str
+    regions: tuple[Region, ...]
+    tally: Tally
+    error_bound: float
+    fragile: tuple[tuple[tuple[int, ...], int], ...]
+    n_fragile: int
+    assumptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """The program equals the model on every input of the domain."""
+
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Refuted:
+    """The program differs from the model; the certificate counts how often when that is known exactly.
+
+    ``counterexamples`` is never empty and is in enumeration order.
+    """
+
+    counterexamples: tuple[Counterexample, ...]
+    certificate: Certificate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Not decided: ``reason`` is for people and never branched on; the certificate holds what was decided."""
+
+    reason: str
+    certificate: Certificate | None
+
+
+Verdict = Certified | Refuted | Unknown

@@ -1,0 +1,95 @@
+"""Names, ids and codes: what a token is called, what the network calls it, and what a program computes with.
+
+A *name* is text from the spec. An *id* is an index into the network's embedding or its logits. A *code* is the
+integer a program sees: the number itself for a numeric token or an output name that reads as an integer, and
+``SYMBOL_BASE`` plus its rank among all symbol names (sorted) otherwise. Codes depend on names only, so permuting
+ids changes no program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.errors import SpecError
+
+Codes = NDArray[np.int32]
+
+#: Codes from here on are symbols; every integer a program computes stays strictly below it in absolute value.
+SYMBOL_BASE = 1 << 30
+#: Fills the cells of an answer that do not exist (after the end of a sequence). Never a code.
+ABSENT = int(np.iinfo(np.int32).min)
+_LARGEST_INTEGER = 1 << 20
+
+
+def reads_as_integer(name: str) -> bool:
+    """Say whether a name is the plain decimal spelling of an integer (``-5``, ``0``, ``12``; not ``007`` or ``+1``)."""
+    digits = name[1:] if name.startswith("-") else name
+    return digits.isascii() and digits.isdigit() and str(int(digits)) == digits and name != "-0"
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The tokens of a task and the names of its outputs.
+
+    ``names[i]`` is token id i; ``outputs[i]`` names output id i when the head is not over the vocabulary (else empty).
+    Raises:  SpecError for duplicate names, or integers beyond 2^20.
+    """
+
+    names: tuple[str, ...]
+    numeric: bool = False
+    outputs: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = field(init=False)
+    token_codes: Codes = field(init=False, repr=False, compare=False)
+    output_codes: Codes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for field_name, names in (("$.tokens.vocab", self.names), ("$.readout.outputs", self.outputs)):
+            for name in names:
+                if names.count(name) > 1:
+                    raise SpecError(f"{field_name}: {name!r} is listed twice, expected distinct names")
+                if reads_as_integer(name) and abs(int(name)) > _LARGEST_INTEGER:
+                    raise SpecError(f"{field_name}: {name} is too large, expected integers up to {_LARGEST_INTEGER}")
+        tokens = [n for n in self.names if not (self.numeric and reads_as_integer(n))]
+        outputs = [n for n in self.outputs if not reads_as_integer(n)]
+        set_field = object.__setattr__
+        set_field(self, "symbols", tuple(sorted({*tokens, *outputs})))
+        set_field(self, "token_codes", self._codes(self.names, self.numeric))
+        answers = self._codes(self.outputs, True) if self.outputs else self.token_codes
+        set_field(self, "output_codes", answers)
+
+    def _codes(self, names: Iterable[str], numeric: bool) -> Codes:
+        rank = {name: SYMBOL_BASE + i for i, name in enumerate(self.symbols)}
+        return np.array([int(n) if numeric and reads_as_integer(n) else rank[n] for n in names], dtype=np.int32)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The name of every output id."""
+        return self.outputs or self.names
+
+    def symbol_code(self, name: str) -> int:
+        """Return the code of a quoted name in a program; a numeric token's quoted name is its integer.
+
+        Raises:  KeyError if no token or output has this name.
+        """
+        if name in self.symbols:
+            return SYMBOL_BASE + self.symbols.index(name)
+        if reads_as_integer(name) and (name in self.names or name in self.outputs):
+            return int(name)
+        raise KeyError(name)
+
+    def name(self, code: int) -> str:
+        """Return the text of a code: a symbol's name, or the integer in decimal."""
+        if code == ABSENT:
+            return ""
+        return self.symbols[code - SYMBOL_BASE] if code >= SYMBOL_BASE else str(code)
+
+    def token_id(self, name: str) -> int:
+        """Return the id of a token name. Raises: KeyError if unknown."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise KeyError(name) from None
