@@ -1,0 +1,184 @@
+"""From a path to a network: find the files, pass the gates, detect the format, read the weights.
+
+It loads no torch and writes nothing. What it cannot read is refused with one line before the weights are touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from extract.errors import CheckpointError, SpecError
+from extract.formats.config import read_config
+from extract.formats.detect import detect
+from extract.formats.format import Format, Plan, Source
+from extract.formats.gates import READS, OpenedFile
+from extract.formats.gpt2_facts import missing_facts_error
+from extract.formats.safetensors import FLOATS, Header, Tensors, read_header
+from extract.network import Architecture, Network
+
+if TYPE_CHECKING:
+    from extract.spec import ModelFacts
+
+#: Reading takes about three times the file; small transformers need a thousandth of this.
+MEMORY_LIMIT_BYTES = 4 << 30
+_WEIGHTS = "model.safetensors"
+_OTHER_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".h5", ".gguf", ".msgpack")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A network with where it came from: format name, evidence in sentences, and which file was read.
+
+    ``path_basename`` is the last part of the path as it was given; ``n_parameters`` counts as ``Inspection`` does.
+    """
+
+    network: Network
+    format: str
+    evidence: tuple[str, ...]
+    path_basename: str
+    file: Path
+    n_parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is known of a checkpoint without running it.
+
+    ``architecture`` is None when facts are missing; ``spec_must_add`` lists those first, then what every spec says.
+    ``n_parameters`` counts stored weights, buffers aside, a tied head once; ``sha256`` is of the weights file.
+    """
+
+    format: str
+    title: str
+    evidence: tuple[str, ...]
+    architecture: Architecture | None
+    n_parameters: int
+    n_tensors: int
+    dtype: str
+    sha256: str
+    path_basename: str
+    file: Path
+    spec_must_add: tuple[str, ...]
+
+
+def load_checkpoint(
+    path: Path, model_section: ModelFacts | None = None, *, memory_limit: int = MEMORY_LIMIT_BYTES
+) -> Checkpoint:
+    """Read a checkpoint folder or file as a network.
+
+    Raises:  CheckpointError for files that are not one, SpecError where ``[model]`` of the spec contradicts them.
+    Cost:    The file is read once, whole; ``memory_limit`` (bytes) is checked against an estimate before.
+    """
+    weights = find_weights(path)
+    with OpenedFile(weights) as file:
+        header = read_header(file)
+        format_, source, plan, evidence = _conclude(weights, file.place, header, model_section)
+        if plan.architecture is None:
+            raise missing_facts_error(file.place, plan.missing)
+        tensors = _read(file, header, memory_limit)
+    network = format_.build(source, plan, tensors)
+    return Checkpoint(network, format_.name, evidence, _basename(path), weights, _count(network))
+
+
+def inspect_checkpoint(
+    path: Path, model_section: ModelFacts | None = None, *, memory_limit: int = MEMORY_LIMIT_BYTES
+) -> Inspection:
+    """Say what a checkpoint is and what the spec must add; missing facts are listed, not raised.
+
+    Raises:  CheckpointError and SpecError as ``load_checkpoint`` does.
+    """
+    weights = find_weights(path)
+    with OpenedFile(weights) as file:
+        header = read_header(file)
+        format_, source, plan, evidence = _conclude(weights, file.place, header, model_section)
+        tensors = _read(file, header, memory_limit)
+    stored = sorted({t.dtype for t in header.tensors.values() if t.is_float})
+    dtype = "+".join(FLOATS[d] for d in stored)
+    n_parameters = sum(t.numel for t in header.tensors.values() if t.is_float)
+    if plan.architecture is not None:
+        network = format_.build(source, plan, tensors)
+        n_parameters, dtype = _count(network), plan.architecture.dtype
+    return Inspection(
+        format=format_.name,
+        title=format_.title,
+        evidence=evidence,
+        architecture=plan.architecture,
+        n_parameters=n_parameters,
+        n_tensors=len(header.tensors),
+        dtype=dtype,
+        sha256=tensors.digest,
+        path_basename=_basename(path),
+        file=weights,
+        spec_must_add=plan.missing + _always_in_spec(plan.architecture),
+    )
+
+
+def find_weights(path: Path) -> Path:
+    """Return the weights file a path means: the file itself, or the one a checkpoint folder holds.
+
+    Raises:  CheckpointError if the path does not exist, or the folder holds no weights, or several.
+    """
+    try:
+        if not path.is_dir():
+            return path
+        names = sorted(child.name for child in path.iterdir())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot be opened: {error}", place=str(path)) from error
+    if _WEIGHTS in names:
+        return path / _WEIGHTS
+    if f"{_WEIGHTS}.index.json" in names:
+        raise CheckpointError("holds sharded weights, expected one model.safetensors", place=str(path), hint=READS)
+    for suffix in _OTHER_WEIGHTS:
+        found = [name for name in names if name.endswith(suffix)]
+        if len(found) == 1:
+            return path / found[0]
+        if found:
+            listed = ", ".join(found[:4])
+            raise CheckpointError(
+                f"holds {len(found)} {suffix} files ({listed}), expected one", place=str(path), hint="name the file"
+            )
+    shown = ", ".join(names[:4]) or "nothing"
+    raise CheckpointError(f"holds no checkpoint (found: {shown})", place=str(path), hint=READS)
+
+
+def _basename(path: Path) -> str:
+    return path.name or path.resolve().name
+
+
+def _conclude(
+    weights: Path, place: str, header: Header, facts: ModelFacts | None
+) -> tuple[Format, Source, Plan, tuple[str, ...]]:
+    format_, match = detect(header, place)
+    if facts is not None and facts.format not in (None, format_.name):
+        raise SpecError(f"$.model.format: {facts.format!r}, but {place} is {format_.title} ({format_.name!r})")
+    source = Source(header, read_config(weights.parent), facts)
+    plan = format_.plan(source)
+    return format_, source, plan, match.evidence + plan.evidence
+
+
+def _read(file: OpenedFile, header: Header, memory_limit: int) -> Tensors:
+    if header.peak_bytes > memory_limit:
+        raise CheckpointError(
+            f"would take about {header.peak_bytes >> 20} MiB to read, more than the limit of {memory_limit >> 20} MiB",
+            place=file.place,
+            hint="this tool is for small networks",
+        )
+    return Tensors(file, header)
+
+
+def _count(network: Network) -> int:
+    """Count the stored weights; an output bias the format does not store is not one."""
+    return network.n_parameters - (0 if network.b_U.any() else network.b_U.size)
+
+
+def _always_in_spec(architecture: Architecture | None) -> tuple[str, ...]:
+    if architecture is None:
+        return ("[tokens] vocab = ...", "[domain] ...", "[readout] ...")
+    lines = [f"[tokens] vocab = {architecture.d_vocab} names, list index = id"]
+    if architecture.d_vocab_out != architecture.d_vocab:
+        lines.append(f"[readout] outputs = {architecture.d_vocab_out} names")
+    lines.append(f"[domain] max_length and template, at most {architecture.n_ctx} positions together")
+    lines.append("[readout] at and kind")
+    return tuple(lines)
