@@ -1,0 +1,316 @@
+"""The loop: propose on probes, compare on the whole domain, learn from counterexamples; and what is said when it stops.
+
+This is the only place where a counterexample goes back into a probe set (counterexample-guided inductive synthesis,
+Solar-Lezama 2008). Every program it returns carries a verdict of the verifier; a program that only matches its probes
+never leaves this room as more than a candidate. Models are often wrong on a few inputs, so a program that differs on
+at most one input in a hundred is kept while the loop looks, within bounds, for one that differs on none.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from typing import Protocol
+
+from extract.lang.cost import program_cost
+from extract.lang.syntax import print_program
+from extract.lang.terms import Program, Term
+from extract.oracle import Oracle, ProbeSet
+from extract.outcome import Budget, Certified, Refuted, Spent, Unknown, Verdict
+from extract.probe.choose import LONGEST_USUAL_PROBE, choose_probes
+from extract.probe.properties import observed_properties
+from extract.progress import Progress
+from extract.search.builders import tree_size
+from extract.search.goals import adapter_of
+from extract.search.portfolio import GoalState, Portfolio
+from extract.simplify import simplified
+
+Row = tuple[tuple[int, ...], int]
+
+#: A program that differs on more than this share of the domain is no description of the model (cli.md).
+MOST_EXCEPTIONS = 0.01
+#: Rounds spent on an exact program once one with few exceptions is known.
+_ROUNDS_AFTER_EXCEPTIONS = 1
+_PROBES, _GATE = 72, 1500
+_COUNTEREXAMPLES_PER_ROUND = 4
+_MOST_RIVALS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Inputs on which a program and the model differ, in canonical order (the first ``limit`` found), and how many
+    there are in all when every input was compared (else None). ``n_compared`` inputs were looked at."""
+
+    rows: tuple[Row, ...]
+    n_total: int | None
+    n_compared: int
+
+
+class Verifier(Protocol):
+    """What the loop asks about a program; every answer is about the whole domain or says how much of it."""
+
+    def differences(self, program: Program, limit: int) -> Differences:
+        """Return the first inputs on which program and model differ."""
+
+    def verdict(self, program: Program) -> Verdict:
+        """Decide whether program and model agree on every input of the domain."""
+
+    def distinguish(self, left: Program, right: Program) -> tuple[Row | None, str]:
+        """Return an input of the domain on which two programs differ, or None and "equal" or a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A program with its verdict."""
+
+    program: Program
+    cost: int
+    verdict: Verdict
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another program that matched every probe: ``relation`` is ``equal`` (on the whole domain), ``refuted`` (differs
+    from the winner on ``row``, where the model agrees with the winner) or ``open``."""
+
+    text: str
+    cost: int
+    relation: str
+    row: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesis:
+    """What the loop found, best first, and why it stopped.
+
+    ``complete_to_cost`` is the tree cost to which the searched fragment (search/layers.py) was exhausted on the last
+    probe set, ``unique_to_cost`` the same when the probe set was the whole domain and no other class matched.
+    """
+
+    candidates: tuple[Candidate, ...]
+    stage: str
+    spent: Spent
+    complete_to_cost: int | None
+    unique_to_cost: int | None
+    properties: dict[str, bool]
+    rivals: tuple[Rival, ...]
+    rounds: int
+    budget_hit: str | None
+
+
+class _Clock:
+    """The wall-clock guard; only ever turns an answer into undecided."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds if seconds else None
+
+    def is_over(self) -> bool:
+        return self._end is not None and time.monotonic() > self._end
+
+
+def synthesize(
+    oracle: Oracle, verifier: Verifier, budget: Budget, *, seed: int, n_programs: int, progress: Progress
+) -> Synthesis:
+    """Search programs for the oracle and verify them, round by round.
+
+    Raises:  nothing of its own; errors of the oracle and the verifier pass through.
+    """
+    loop = _Loop(oracle, verifier, budget, seed, n_programs, progress)
+    try:
+        loop.run()
+    except KeyboardInterrupt:
+        # keep what is known; the caller sees the interruption in budget_hit
+        loop.budget_hit = "interrupt"
+    return loop.synthesis()
+
+
+class _Loop:
+    def __init__(
+        self, oracle: Oracle, verifier: Verifier, budget: Budget, seed: int, n_programs: int, progress: Progress
+    ) -> None:
+        self.oracle, self.verifier, self.budget = oracle, verifier, budget
+        self.n_programs, self.progress = n_programs, progress
+        self.clock = _Clock(budget.seconds)
+        self.spent = Spent()
+        progress.phase("probe")
+        self.probes, self.gate = choose_probes(oracle, n_probes=_PROBES, n_gate=_GATE, seed=seed)
+        self.properties = observed_properties(oracle, self.gate, seed=seed)
+        self.candidates: list[Candidate] = []
+        self.rivals: tuple[Rival, ...] = ()
+        self.rounds = 0
+        self.complete_to_cost: int | None = None
+        self.unique_to_cost: int | None = None
+        self.budget_hit: str | None = None
+        self._tried: set[Program] = set()
+        self._rounds_left = budget.n_rounds
+
+    def run(self) -> None:
+        """Turn rounds until a program is certified, nothing new can be proposed, or the budget ends."""
+        while self._rounds_left > 0:
+            if self.clock.is_over():
+                self.budget_hit = "time"
+                return
+            self.rounds += 1
+            self._rounds_left -= 1
+            portfolio = self._search()
+            if not self._round(portfolio):
+                return
+        self.budget_hit = "rounds"
+
+    def _search(self) -> Portfolio:
+        self.progress.phase("search")
+        portfolio = Portfolio(self.oracle, self.probes, self.gate, self._budget_of_round(), self.progress)
+        portfolio.solve()
+        self._simplify(portfolio)
+        self.spent.n_candidates += portfolio.spent.n_candidates
+        self.spent.n_distinct += portfolio.spent.n_distinct
+        self.spent.n_rounds = self.rounds
+        self.complete_to_cost = portfolio.complete_to_cost
+        return portfolio
+
+    def _budget_of_round(self) -> Budget:
+        """Search less once a program with few exceptions is known: an exact one is then a bonus."""
+        is_known = any(self._has_few_exceptions(c.verdict) for c in self.candidates)
+        return replace(self.budget, n_candidates=self.budget.n_candidates // 3) if is_known else self.budget
+
+    def _simplify(self, portfolio: Portfolio) -> None:
+        """Offer the gate a simplified form of each goal's best terms."""
+        for index, state in enumerate(portfolio.states):
+            for scored in state.exact[:3]:
+                for term in simplified(scored.term):
+                    portfolio.consider(index, term, "simplified")
+
+    def _round(self, portfolio: Portfolio) -> bool:
+        """Verify what one search proposed; return whether another round makes sense."""
+        self.progress.phase("verify")
+        exact = all(state.exact for state in portfolio.states)
+        grown = self.probes
+        for program, stage in islice(self._programs(portfolio.states), max(3, self.n_programs)):
+            differences = self._compare(program)
+            self._keep(program, differences, stage)
+            if self._is_settled():
+                self._compare_rivals(portfolio)
+                return False
+            share = self._share(differences)
+            if not exact and share > MOST_EXCEPTIONS:
+                continue
+            if share <= MOST_EXCEPTIONS:
+                self._rounds_left = min(self._rounds_left, _ROUNDS_AFTER_EXCEPTIONS)
+            grown = grown.extended(self.oracle, self._instructive(differences, share))
+        grown = self._grown_by_gate(portfolio, grown)
+        if grown is self.probes:
+            return False
+        self.probes = grown
+        self.gate = self.gate.extended(self.oracle, [grown.inputs.row(i) for i in range(len(grown))])
+        return True
+
+    def _programs(self, states: list[GoalState]) -> list[tuple[Program, str]]:
+        """Assemble programs from the terms of each goal, cheapest first; partial terms where none is exact."""
+        choices: list[list[tuple[Term, str]]] = []
+        for state in states:
+            scored = state.exact or [s for _, s in state.partial]
+            if not scored:
+                return []
+            choices.append([(s.term, s.stage) for s in scored[: 1 + self.n_programs]])
+        programs = []
+        for combination in islice(product(*choices), 64):
+            outputs = tuple((state.goal.name, term) for state, (term, _) in zip(states, combination, strict=True))
+            program = Program(adapter_of(self.oracle.domain.readout), outputs)
+            if program not in self._tried:
+                stage = max((s for _, s in combination), key=_STAGES.index)
+                programs.append((program, stage))
+        if all(state.exact for state in states):
+            programs.sort(key=lambda p: _program_order(p[0]))
+        return programs
+
+    def _compare(self, program: Program) -> Differences:
+        self._tried.add(program)
+        return self.verifier.differences(program, 64)
+
+    def _keep(self, program: Program, differences: Differences, stage: str) -> None:
+        if differences.rows and self._share(differences) > MOST_EXCEPTIONS and self.candidates:
+            return
+        verdict = self.verifier.verdict(program)
+        self.candidates.append(Candidate(program, program_cost(program), verdict, stage))
+        self.candidates.sort(key=_candidate_order)
+
+    def _share(self, differences: Differences) -> float:
+        if differences.n_total is not None and differences.n_compared:
+            return differences.n_total / differences.n_compared
+        return 1.0 if differences.rows else 0.0
+
+    def _has_few_exceptions(self, verdict: Verdict) -> bool:
+        if not isinstance(verdict, Refuted) or verdict.certificate is None:
+            return False
+        return verdict.certificate.tally.disagree <= MOST_EXCEPTIONS * self.oracle.domain.size
+
+    def _is_settled(self) -> bool:
+        """Enough programs are certified, or nothing the verifier could compare differs."""
+        n_agreeing = sum(not isinstance(c.verdict, Refuted) for c in self.candidates)
+        return n_agreeing >= 1
+
+    def _instructive(self, differences: Differences, share: float) -> list[Row]:
+        """Choose counterexamples for the bank: the first, but long ones only where nothing shorter tells as much.
+
+        Banks of position-shaped terms grow with the square of the longest probe.
+        """
+        short = [row for row in differences.rows if len(row[0]) <= LONGEST_USUAL_PROBE]
+        if short or share <= MOST_EXCEPTIONS:
+            return short[:_COUNTEREXAMPLES_PER_ROUND]
+        return list(differences.rows[:1])
+
+    def _grown_by_gate(self, portfolio: Portfolio, grown: ProbeSet) -> ProbeSet:
+        """Add gate inputs that terms of unsolved goals get wrong, so that the next bank tells them apart."""
+        return grown.extended(self.oracle, [self.gate.inputs.row(i) for i in portfolio.gate_misses()])
+
+    # -- after the proof --------------------------------------------------------------------------------------------
+    def _compare_rivals(self, portfolio: Portfolio) -> None:
+        """Settle the other programs that matched every probe: equal to the winner on the domain, or told apart."""
+        winner = self.candidates[0].program
+        rivals = [p for p, _ in self._programs(portfolio.states) if p != winner][:_MOST_RIVALS]
+        settled = []
+        for rival in rivals:
+            if self.clock.is_over():
+                self.budget_hit = "time"
+                break
+            row, word = self.verifier.distinguish(winner, rival)
+            relation = "refuted" if row is not None else "equal" if word == "equal" else "open"
+            settled.append(Rival(print_program(rival), program_cost(rival), relation, row))
+            if relation == "equal" and len(self.candidates) < self.n_programs:
+                self._keep(rival, self._compare(rival), "rival")
+        self.rivals = tuple(settled)
+        if len(self.probes) == self.oracle.domain.size and isinstance(self.candidates[0].verdict, Certified):
+            self.unique_to_cost = self.complete_to_cost
+
+    def synthesis(self) -> Synthesis:
+        """Return what is known now; valid after an interruption too."""
+        return Synthesis(
+            tuple(self.candidates[: max(1, self.n_programs)]),
+            self.candidates[0].stage if self.candidates else "none",
+            self.spent,
+            self.complete_to_cost,
+            self.unique_to_cost,
+            self.properties,
+            self.rivals,
+            self.rounds,
+            self.budget_hit,
+        )
+
+
+_STAGES = ("closed form", "automaton", "bank", "last level", "agreement", "simplified", "rival")
+
+
+def _candidate_order(candidate: Candidate) -> tuple[int, int, int, int, str]:
+    verdict = candidate.verdict
+    n_wrong = 0
+    if isinstance(verdict, Refuted) and verdict.certificate is not None:
+        n_wrong = verdict.certificate.tally.disagree
+    rank = {Certified: 0, Unknown: 1, Refuted: 2}[type(verdict)]
+    return rank, n_wrong, *_program_order(candidate.program)
+
+
+def _program_order(program: Program) -> tuple[int, int, str]:
+    """Order programs by cost, then by size as trees, then by text."""
+    return program_cost(program), sum(tree_size(term) for term in program.terms()), print_program(program)

@@ -1,0 +1,364 @@
+"""Cost-ordered growth of a bank: one method per family of productions, cheapest terms first.
+
+The searched fragment is stated here and nowhere else: the leaves, elementwise arithmetic (division, remainder and
+multiplication by a constant only), comparisons within a tag, the selectors ``select`` over bank terms with the listed
+relations, ``keys_where``, conjunction of selectors, and every aggregate of the language but ``mean``. Costs are tree
+costs (a shared part counts at each use), an upper bound on the language's cost. A family whose next level would not
+fit the work left is skipped and the bank is no longer complete at that cost: ``complete_to_cost`` says how far it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.lang.terms import Datum
+from extract.search import kernels
+from extract.search.bank import Bank, Key, Origin, Tag
+from extract.search.builders import NAMES
+from extract.search.frame import NO_SYMBOL, SHAPES, Shape
+
+Array = NDArray[Any]
+
+_BLOCK_CELLS = 1 << 22
+_HEAD_SELECTORS, _HEAD_VALUES, _HEAD_BLOCK = 512, 40, 64
+_TAGS: tuple[Tag, ...] = ("T", "N")
+_RELATIONS = ("==", "<", "<=", ">", ">=")
+#: Shares of the work by what is computed, so that the many position-shaped terms do not starve the few sequence-wide
+#: ones, which most answers are made of.
+_SHARES = {"whole": 0.35, "position": 0.35, "step": 0.2, "selector": 0.1}
+
+
+class Grammar:
+    """Grows one bank level by level.
+
+    ``work`` is the number of cells that may be computed in all (machine independent, shared out by ``_SHARES``);
+    ``constants`` are the integers offered (cost 1 up to 2 in absolute value, 2 beyond), ``symbols`` the names offered
+    as symbol constants.
+    """
+
+    def __init__(self, bank: Bank, *, constants: tuple[int, ...], symbols: tuple[str, ...], work: int) -> None:
+        self.bank = bank
+        self.frame = bank.frame
+        self._work = {pool: int(share * work) for pool, share in _SHARES.items()}
+        self.constants = constants
+        self.symbols = symbols
+        self.complete_to_cost = 0
+        self.is_complete = True
+        self._constant_ids: dict[int, int] = {}
+        self._token_tag: Tag = "N" if self.frame.vocabulary.numeric else "T"
+        self._shapes = tuple(s for s in SHAPES if self.frame.n_queries(s) and not (s == "step" and not self._has_steps))
+
+    @property
+    def _has_steps(self) -> bool:
+        return bool(self.frame.care.shape[1])
+
+    def grow(self, cost: int) -> None:
+        """Add every term of exactly this tree cost, as far as the work allows."""
+        if cost <= 2:
+            self._leaves(cost)
+        self._unary(cost)
+        self._selectors(cost)
+        self._aggregates(cost)
+        self._arithmetic(cost)
+        self._comparisons(cost)
+        self._connectives(cost)
+        if self.is_complete:
+            self.complete_to_cost = cost
+
+    def add_heads(self, level: int) -> None:
+        """Add attention heads over the cheapest equality selectors and values, whatever they cost together.
+
+        A transformer's shape rather than a cost bound: two cheap parts joined by one head are worth trying before all
+        the terms that cost as much. The terms are filed under ``level``, which must be above every level grown.
+        """
+        for shape in self._shapes:
+            key = Key("S", "", shape)
+            masks, ids = self.bank.rows_up_to(key, level - 1)
+            chosen = np.flatnonzero(self.bank.made_by(ids, NAMES["select"], ("==",)))[:_HEAD_SELECTORS]
+            masks, ids = masks[chosen], ids[chosen]
+            booleans, boolean_ids = (r[:_HEAD_VALUES] for r in self.bank.rows_up_to(Key("B", "", "position"), 4))
+            for start in range(0, len(ids), _HEAD_BLOCK):
+                block = masks[start : start + _HEAD_BLOCK], ids[start : start + _HEAD_BLOCK]
+                self._counted_heads(block, (booleans, boolean_ids), shape, level)
+                for tag in _TAGS:
+                    value_key = Key("I", tag, "position")
+                    values = tuple(r[:_HEAD_VALUES] for r in self.bank.rows_up_to(value_key, 4))
+                    if len(values[1]):
+                        self._heads(block, (values[0], values[1]), value_key, shape, level, has_extremes=False)
+
+    def _counted_heads(
+        self,
+        selectors: tuple[Array, NDArray[np.int32]],
+        booleans: tuple[Array, NDArray[np.int32]],
+        shape: Shape,
+        level: int,
+    ) -> None:
+        """Count the picked keys where a boolean holds: a sum over ``int(boolean)``, itself filed under the level."""
+        values = booleans[0].astype(self.frame.tokens.dtype)
+        int_ids = self.bank.intern(NAMES["int"], (booleans[1],), level)
+        counted = kernels.sums(selectors[0], values)
+        self._cross(Key("I", "N", shape), counted, "sum", (selectors[1], int_ids), level)
+
+    # -- leaves -----------------------------------------------------------------------------------------------------
+    def _leaves(self, cost: int) -> None:
+        frame, n = self.frame, self.frame.n_probes
+        dtype = frame.tokens.dtype
+        if cost == 1:
+            n_k = frame.valid.shape[1]
+            self._leaf(Key("I", self._token_tag, "position"), "tokens", frame.tokens[None])
+            self._leaf(Key("I", "N", "position"), "indices", np.broadcast_to(np.arange(n_k, dtype=dtype), (1, n, n_k)))
+            self._leaf(Key("I", "N", "whole"), "length", frame.lengths.astype(dtype)[None, :, None])
+            if self._has_steps:
+                n_j = frame.care.shape[1]
+                self._leaf(Key("I", "N", "step"), "step", np.broadcast_to(np.arange(n_j, dtype=dtype), (1, n, n_j)))
+            self._selector_leaves()
+            for name in self.symbols:
+                code = frame.narrow(np.array([frame.vocabulary.symbol_code(name)], dtype=np.int32))
+                values = np.full((1, n, 1), code[0], dtype=dtype)
+                self._leaf(Key("I", "T", "whole"), "symbol", values, (name,))
+        for value in self.constants:
+            if (abs(value) <= 2) == (cost == 1):
+                values = np.full((1, n, 1), value, dtype=dtype)
+                ids = self._leaf(Key("I", "N", "whole"), "integer", values, (value,), cost)
+                if len(ids):
+                    self._constant_ids[value] = int(ids[0])
+
+    def _leaf(
+        self, key: Key, name: str, values: Array, data: tuple[Datum, ...] = (), cost: int = 1
+    ) -> NDArray[np.int32]:
+        return self.bank.append(key, values, Origin(NAMES[name], data, (), cost))
+
+    def _selector_leaves(self) -> None:
+        n, n_k = self.frame.valid.shape
+        query, key = np.arange(n_k)[:, None], np.arange(n_k)[None, :]
+        masks = {"before": key < query, "upto": key <= query, "after": key > query}
+        for name, mask in masks.items():
+            self._leaf(Key("S", "", "position"), name, np.broadcast_to(mask, (1, n, n_k, n_k)))
+        everywhere = np.broadcast_to(np.True_, (1, n, 1, n_k))
+        self._leaf(Key("S", "", "whole"), "everywhere", everywhere)
+
+    # -- families ---------------------------------------------------------------------------------------------------
+    def _unary(self, cost: int) -> None:
+        frame = self.frame
+        for shape in self._shapes:
+            key = Key("B", "", shape)
+            rows, ids = self.bank.rows(key, cost - 1)
+            if len(ids):
+                self._append(key, ~rows, "not", (ids,), cost)
+                self._append(Key("I", "N", shape), rows.astype(frame.tokens.dtype), "int", (ids,), cost)
+        for key in list(self.bank.keys("B", "position")):
+            rows, ids = self.bank.rows(key, cost - 1)
+            self._boolean_reductions(rows, ids, cost)
+        for key in list(self.bank.keys("I", "position")):
+            rows, ids = self.bank.rows(key, cost - 1)
+            cells = len(ids) * frame.valid.shape[1] ** 2 * frame.n_probes
+            if not len(ids) or not self._afford(cells, "position"):
+                continue
+            ranked = kernels.stable_rank(rows, frame.valid)
+            self._append(Key("I", "N", "position"), ranked, "rank", (ids,), cost)
+            for k in (1, 2):
+                default = NO_SYMBOL if key.tag == "T" else 0
+                shifted = np.full_like(rows, default)
+                shifted[..., k:] = rows[..., : rows.shape[-1] - k] if rows.shape[-1] > k else shifted[..., k:]
+                self._append(key, shifted, "shift", (ids,), cost, (k,))
+
+    def _boolean_reductions(self, rows: Array, ids: NDArray[np.int32], cost: int) -> None:
+        if not len(ids):
+            return
+        dtype = self.frame.tokens.dtype
+        valid = self.frame.valid
+        self._append(Key("I", "N", "whole"), rows.sum(axis=-1, dtype=dtype)[..., None], "count", (ids,), cost)
+        self._append(Key("B", "", "whole"), np.asarray(rows.any(axis=-1, keepdims=True)), "any", (ids,), cost)
+        self._append(
+            Key("B", "", "whole"), np.asarray((rows | ~valid).all(axis=-1, keepdims=True)), "all", (ids,), cost
+        )
+        running = np.cumsum(rows, axis=-1, dtype=dtype)
+        self._append(Key("I", "N", "position"), running, "running_count", (ids,), cost)
+        self._append(Key("S", "", "whole"), rows[:, :, None, :], "keys_where", (ids,), cost)
+
+    def _selectors(self, cost: int) -> None:
+        frame = self.frame
+        for keys_key in list(self.bank.keys("I", "position")):
+            for shape in self._shapes:
+                queries_key = Key("I", keys_key.tag, shape)
+                n_cells = frame.n_probes * frame.n_queries(shape) * frame.valid.shape[1]
+                for left, right in self._pairs(keys_key, queries_key, cost - 1, n_cells * len(_RELATIONS), "selector"):
+                    for relation in _RELATIONS:
+                        mask = kernels.relate(relation, left[0], right[0], frame.valid)
+                        self._cross(Key("S", "", shape), mask, "select", (left[1], right[1]), cost, (relation,))
+        for left_shape in self._shapes:
+            key, other = Key("S", "", left_shape), Key("S", "", "whole")
+            n_cells = frame.n_probes * frame.n_queries(left_shape) * frame.valid.shape[1]
+            for left, right in self._pairs(key, other, cost - 1, n_cells, "selector"):
+                both = left[0][:, None] & right[0][None]
+                self._cross(key, both, "select_and", (left[1], right[1]), cost)
+        key = Key("S", "", "position")
+        n_cells = frame.n_probes * frame.valid.shape[1] ** 2
+        for left, right in self._pairs(key, key, cost - 1, n_cells, "selector", commutative=True):
+            self._cross(key, left[0][:, None] & right[0][None], "select_and", (left[1], right[1]), cost)
+
+    def _aggregates(self, cost: int) -> None:
+        frame = self.frame
+        for shape in self._shapes:
+            selector_key = Key("S", "", shape)
+            masks, ids = self.bank.rows(selector_key, cost - 1)
+            if len(ids):
+                width = masks.sum(axis=-1, dtype=frame.tokens.dtype)
+                self._append(Key("I", "N", shape), width, "selector_width", (ids,), cost)
+                self._append(Key("B", "", shape), np.asarray(masks.any(axis=-1)), "exists", (ids,), cost)
+            for key in list(self.bank.keys("I", "position")):
+                n_cells = frame.n_probes * frame.n_queries(shape) * (4 + 2 * frame.valid.shape[1])
+                for left, right in self._pairs(selector_key, key, cost - 1, n_cells, shape):
+                    self._heads(left, right, key, shape, cost)
+
+    def _heads(
+        self,
+        left: tuple[Array, NDArray[np.int32]],
+        right: tuple[Array, NDArray[np.int32]],
+        key: Key,
+        shape: Shape,
+        cost: int,
+        *,
+        has_extremes: bool = True,
+    ) -> None:
+        result = Key("I", key.tag, shape)
+        default = NO_SYMBOL if key.tag == "T" else 0
+        for name in ("first", "last"):
+            picked = kernels.picks(left[0], right[0], last=name == "last", default=default)
+            self._cross(result, picked, name, (left[1], right[1]), cost)
+        if key.tag != "T":
+            self._cross(result, kernels.sums(left[0], right[0]), "sum", (left[1], right[1]), cost)
+        for name in ("min", "max") if has_extremes else ():
+            value = kernels.extremes(left[0], right[0], largest=name == "max", default=default)
+            self._cross(result, value, f"{name}_over", (left[1], right[1]), cost)
+
+    def _arithmetic(self, cost: int) -> None:
+        n = self.frame.n_probes
+        for shape, left_key, right_key in self._elementwise_keys("N"):
+            n_cells = n * self.frame.n_queries(shape)
+            same = left_key == right_key
+            for left, right in self._pairs(left_key, right_key, cost - 1, 4 * n_cells, shape):
+                for name in ("add", "min", "max"):
+                    if (
+                        same
+                        and len(left[1])
+                        and len(right[1])
+                        and self.bank.cost(int(left[1][0])) > self.bank.cost(int(right[1][0]))
+                    ):
+                        continue
+                    self._binary(Key("I", "N", shape), name, left, right, cost)
+                self._binary(Key("I", "N", shape), "sub", left, right, cost)
+            if right_key.shape == "whole" and left_key.shape == shape:
+                self._by_constant(left_key, cost)
+
+    def _by_constant(self, key: Key, cost: int) -> None:
+        for value, constant_id in self._constant_ids.items():
+            rows, ids = self.bank.rows(key, cost - 1 - (1 if abs(value) <= 2 else 2))
+            if value < 2 or not len(ids) or not self._afford(3 * rows.size, key.shape):
+                continue
+            divisor = np.full((1,) * rows.ndim, value, dtype=rows.dtype)
+            for name in ("mod", "floordiv", "mul"):
+                result = kernels.elementwise(name, rows, divisor)
+                self._append(key, result, name, (ids, np.full(len(ids), constant_id, dtype=np.int32)), cost)
+
+    def _comparisons(self, cost: int) -> None:
+        n = self.frame.n_probes
+        for tag in _TAGS:
+            for shape, left_key, right_key in self._elementwise_keys(tag):
+                n_cells = n * self.frame.n_queries(shape)
+                for left, right in self._pairs(left_key, right_key, cost - 1, 2 * n_cells, shape):
+                    names = ("eq", "lt", "le") if tag == "N" else ("eq", "lt")
+                    for name in names:
+                        self._binary(Key("B", "", shape), name, left, right, cost)
+
+    def _connectives(self, cost: int) -> None:
+        n = self.frame.n_probes
+        for shape in self._shapes:
+            key = Key("B", "", shape)
+            for left, right in self._pairs(
+                key, key, cost - 1, n * self.frame.n_queries(shape), shape, commutative=True
+            ):
+                for name in ("and", "or"):
+                    self._binary(key, name, left, right, cost)
+            if shape != "whole":
+                whole = Key("B", "", "whole")
+                for left, right in self._pairs(key, whole, cost - 1, n * self.frame.n_queries(shape), shape):
+                    for name in ("and", "or"):
+                        self._binary(key, name, left, right, cost)
+
+    # -- plumbing ---------------------------------------------------------------------------------------------------
+    def _elementwise_keys(self, tag: Tag) -> Iterator[tuple[Shape, Key, Key]]:
+        for shape in self._shapes:
+            key, whole = Key("I", tag, shape), Key("I", tag, "whole")
+            yield shape, key, key
+            if shape != "whole":
+                yield shape, key, whole
+                yield shape, whole, key
+
+    def _pairs(
+        self, left_key: Key, right_key: Key, total: int, n_cells: int, pool: str, *, commutative: bool = False
+    ) -> Iterator[tuple[tuple[Array, NDArray[np.int32]], tuple[Array, NDArray[np.int32]]]]:
+        """Yield blocks of (left, right) rows whose costs add up to ``total``, while the work lasts."""
+        for left_cost in range(1, total):
+            right_cost = total - left_cost
+            if commutative and left_cost > right_cost:
+                break
+            left, left_ids = self.bank.rows(left_key, left_cost)
+            right, right_ids = self.bank.rows(right_key, right_cost)
+            if not len(left_ids) or not len(right_ids):
+                continue
+            if not self._afford(len(left_ids) * len(right_ids) * n_cells, pool):
+                continue
+            step = max(1, _BLOCK_CELLS // max(1, n_cells * len(right_ids)))
+            wide = max(1, _BLOCK_CELLS // max(1, n_cells))
+            for i in range(0, len(left_ids), step):
+                for j in range(0, len(right_ids), wide):
+                    block = slice(i, i + step), slice(j, j + wide)
+                    yield (left[block[0]], left_ids[block[0]]), (right[block[1]], right_ids[block[1]])
+
+    def _afford(self, cells: int, pool: str) -> bool:
+        if cells > self._work[pool]:
+            self.is_complete = False
+            return False
+        self._work[pool] -= cells
+        return True
+
+    def _binary(
+        self,
+        key: Key,
+        name: str,
+        left: tuple[Array, NDArray[np.int32]],
+        right: tuple[Array, NDArray[np.int32]],
+        cost: int,
+    ) -> None:
+        values = kernels.elementwise(name, left[0][:, None], right[0][None])
+        self._cross(key, values, name, (left[1], right[1]), cost)
+
+    def _cross(
+        self,
+        key: Key,
+        values: Array,
+        name: str,
+        ids: tuple[NDArray[np.int32], NDArray[np.int32]],
+        cost: int,
+        data: tuple[Datum, ...] = (),
+    ) -> None:
+        n_left, n_right = values.shape[:2]
+        left = np.repeat(ids[0], n_right)
+        right = np.tile(ids[1], n_left)
+        self._append(key, values.reshape(n_left * n_right, *values.shape[2:]), name, (left, right), cost, data)
+
+    def _append(
+        self,
+        key: Key,
+        values: Array,
+        name: str,
+        ids: tuple[NDArray[np.int32], ...],
+        cost: int,
+        data: tuple[Datum, ...] = (),
+    ) -> None:
+        self.bank.append(key, values, Origin(NAMES[name], data, ids, cost))
