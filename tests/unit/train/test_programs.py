@@ -1,0 +1,51 @@
+"""Every task has a short program in the language, so that extracting from its checkpoint is a fair thing to ask."""
+
+from __future__ import annotations
+
+import pytest
+
+from extract.domain import build_domain
+from extract.lang.interpret import answer
+from extract.lang.promise import compile_promise
+from extract.lang.syntax import parse_program
+from extract.lang.terms import Adapter
+from extract.spec import parse_spec
+from extract.train.data import inputs
+from extract.train.export import spec_text
+from extract.train.tasks import TASKS
+
+PROGRAMS = {
+    "majority": "output = '1' if count(tokens == '0') < count(tokens == '1') else '0'",
+    "reverse": "output = first(select(indices, length - 1 - step, '=='), tokens)\noutput_length = length",
+    "histogram": "output = selector_width(select(tokens, tokens, '==') and upto)",
+    "sort": "output = first(select(rank(tokens), step, '=='), tokens)\noutput_length = length",
+    "parity": "output = '1' if count(tokens == '1') % 2 == 1 else '0'",
+    "modular_addition": "output = sum_over(everywhere, tokens) % 17",
+    "max": "output = max_over(everywhere, tokens)",
+    "first_unique": (
+        "occurrences = selector_width(select(tokens, tokens, '=='))\n"
+        "output = first(keys_where(occurrences == 1), tokens, '<none>')"
+    ),
+    "dyck2_depth": (
+        "opened = running_count(tokens == '(' or tokens == '[')\n"
+        "output = 2 * opened - indices - 1"
+    ),
+    "induction": (
+        "current = last(everywhere, tokens)\n"
+        "output = last(select(shift(tokens, 1), current, '=='), tokens, '<none>')"
+    ),
+}  # fmt: skip
+ADAPTERS: dict[str, Adapter] = {"last": "value", "every": "every", "generate": "generate"}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_known_program_computes_the_reference_function(name: str) -> None:
+    record = TASKS[name]
+    domain = build_domain(parse_spec(spec_text(record)), compile_promise)
+    program = parse_program(PROGRAMS[name], ADAPTERS[record.at])
+    token_code = dict(zip(record.vocab, domain.vocabulary.token_codes.tolist(), strict=True))
+    domain_inputs = list(inputs(record))
+    for tokens in domain_inputs[:100] + domain_inputs[100 :: len(domain_inputs) // 200 + 1]:
+        codes = tuple(token_code[token] for token in tokens)
+        computed = answer(program, codes, domain, domain.readout)
+        assert tuple(domain.vocabulary.name(code) for code in computed) == record.answer(tokens)
