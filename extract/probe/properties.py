@@ -20,10 +20,13 @@ _MOST_INPUTS = 200
 def observed_properties(oracle: Oracle, probes: ProbeSet, *, seed: int) -> dict[str, bool]:
     """Return which properties no query contradicted; a property that could not be tried is left out."""
     rng = np.random.default_rng(seed)
+    alphabet = np.array(oracle.domain.alphabet)
     variations: dict[str, Callable[[Tokens], Tokens]] = {
         "shuffle_invariant": lambda t: tuple(int(x) for x in rng.permutation(t)),
         "reversal_invariant": lambda t: t[::-1],
-        "last_token_only": lambda t: tuple(int(x) for x in rng.permutation(t[:-1])) + t[-1:],
+        "prefix_shuffle_invariant": lambda t: tuple(int(x) for x in rng.permutation(t[:-1])) + t[-1:],
+        "last_token_only": lambda t: tuple(int(x) for x in rng.choice(alphabet, size=len(t) - 1)) + t[-1:],
+        "first_token_only": lambda t: t[:1] + tuple(int(x) for x in rng.choice(alphabet, size=len(t) - 1)),
     }
     rows = [probes.inputs.row(i) for i in range(min(len(probes), _MOST_INPUTS))]
     result: dict[str, bool] = {}
@@ -37,6 +40,8 @@ def observed_properties(oracle: Oracle, probes: ProbeSet, *, seed: int) -> dict[
         before = probes.answers.values[[i for i, _ in pairs]]
         after = oracle.answer(Inputs.of([row for _, row in pairs])).values
         result[name] = bool(same_answers(before, after).all())
+    if result.get("shuffle_invariant"):
+        result.pop("prefix_shuffle_invariant", None)  # it follows
     result["constant_per_length"] = _constant_per_length(probes)
     return result
 
