@@ -21,7 +21,7 @@ from extract.outcome import Budget, Certified, Refuted, Spent, Unknown, Verdict
 from extract.probe.choose import LONGEST_USUAL_PROBE, choose_probes
 from extract.probe.properties import observed_properties
 from extract.progress import Progress
-from extract.search.builders import tree_size
+from extract.search.builders import reading_effort
 from extract.search.goals import adapter_of
 from extract.search.portfolio import GoalState, Portfolio
 from extract.simplify import simplified
@@ -35,6 +35,8 @@ _ROUNDS_AFTER_EXCEPTIONS = 1
 _PROBES, _GATE = 72, 1500
 _COUNTEREXAMPLES_PER_ROUND = 4
 _MOST_RIVALS = 6
+#: Programs that differ on more than the exceptions allowed, kept to report the best of them.
+_MOST_REFUTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,8 @@ class _Loop:
             if share <= MOST_EXCEPTIONS:
                 self._rounds_left = min(self._rounds_left, _ROUNDS_AFTER_EXCEPTIONS)
             grown = grown.extended(self.oracle, self._instructive(differences, share))
+        if portfolio.is_hopeless():
+            return False
         grown = self._grown_by_gate(portfolio, grown)
         if grown is self.probes:
             return False
@@ -230,7 +234,7 @@ class _Loop:
         return self.verifier.differences(program, 64)
 
     def _keep(self, program: Program, differences: Differences, stage: str) -> None:
-        if differences.rows and self._share(differences) > MOST_EXCEPTIONS and self.candidates:
+        if self._share(differences) > MOST_EXCEPTIONS and len(self.candidates) >= _MOST_REFUTED:
             return
         verdict = self.verifier.verdict(program)
         self.candidates.append(Candidate(program, program_cost(program), verdict, stage))
@@ -302,15 +306,19 @@ class _Loop:
 _STAGES = ("closed form", "automaton", "bank", "last level", "agreement", "simplified", "rival")
 
 
-def _candidate_order(candidate: Candidate) -> tuple[int, int, int, int, str]:
+def _candidate_order(candidate: Candidate) -> tuple[int, int, int, list[int], str]:
     verdict = candidate.verdict
     n_wrong = 0
     if isinstance(verdict, Refuted) and verdict.certificate is not None:
-        n_wrong = verdict.certificate.tally.disagree
+        tally = verdict.certificate.tally
+        # among poor descriptions a few inputs more or less decide nothing: compare them in twentieths
+        is_poor = tally.disagree > MOST_EXCEPTIONS * tally.total
+        n_wrong = tally.total + 20 * tally.disagree // tally.total if is_poor else tally.disagree
     rank = {Certified: 0, Unknown: 1, Refuted: 2}[type(verdict)]
     return rank, n_wrong, *_program_order(candidate.program)
 
 
-def _program_order(program: Program) -> tuple[int, int, str]:
-    """Order programs by cost, then by size as trees, then by text."""
-    return program_cost(program), sum(tree_size(term) for term in program.terms()), print_program(program)
+def _program_order(program: Program) -> tuple[int, list[int], str]:
+    """Order programs by cost, then by the effort of reading them, then by text."""
+    efforts = [reading_effort(term) for term in program.terms()]
+    return program_cost(program), [sum(e) for e in zip(*efforts, strict=True)], print_program(program)

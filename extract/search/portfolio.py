@@ -29,8 +29,8 @@ from extract.search.builders import (
     choose,
     machine_condition,
     machine_output,
+    reading_effort,
     symbol_or_integer,
-    tree_size,
 )
 from extract.search.frame import Frame, frame_of
 from extract.search.goals import Goal, boolean_goal, goals_of
@@ -48,15 +48,15 @@ _INCOMPLETE_LEVELS = 4
 _HEAD_LEVEL = 1000
 #: A term that gets fewer of the gate's inputs right is not worth keeping even as a partial answer.
 _LEAST_AGREEMENT = 0.5
+_ALMOST_ALL = 0.95
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scored:
-    """A term that passed the gate, ordered by cost, then by size as a tree (shared parts count each time: the shorter
-    text), then by text."""
+    """A term that passed the gate, ordered by cost, then by the effort of reading it, then by text."""
 
     cost: int
-    size: int
+    effort: tuple[int, int]
     text: str
     term: Term = field(compare=False)
     stage: str = field(compare=False)
@@ -118,20 +118,24 @@ class Portfolio:
         except ProgramError:
             return False  # badly sorted or too wide: the language refuses it, so it is no candidate
         on_probes, on_gate = float(right_on_probes.mean()), float(right_on_gate.mean())
-        scored = Scored(term_cost(term), tree_size(term), print_term(term), term, stage)
+        scored = Scored(term_cost(term), reading_effort(term), print_term(term), term, stage)
         if on_probes == 1.0 and on_gate == 1.0:
             state.exact = sorted({*state.exact, scored})[:_MOST_KEPT]
             return True
         if on_probes == 1.0 and len(state.gate_misses) < _MOST_KEPT:
             state.gate_misses.append(np.flatnonzero(~right_on_gate))
         if on_gate >= _LEAST_AGREEMENT:
-            state.partial = sorted([*state.partial, (on_gate, scored)], key=lambda p: (-p[0], p[1]))[:_MOST_KEPT]
+            state.partial = sorted([*state.partial, (on_gate, scored)], key=_partial_order)[:_MOST_KEPT]
         return False
 
     def _right(self, term: Term, batch: Batch, goal: Goal) -> NDArray[np.bool_]:
         values = evaluate_term(term, batch, self.oracle.domain.vocabulary)
         right = (np.broadcast_to(values, goal.codes.shape) == goal.codes) | ~goal.mask
         return np.asarray(right.all(axis=1))
+
+    def is_hopeless(self) -> bool:
+        """Say whether some goal has no term that fits even the bank probes: more probes can only make it harder."""
+        return any(not state.exact and not state.gate_misses for state in self.states)
 
     def gate_misses(self) -> list[int]:
         """Return gate inputs that terms exact on the bank probes get wrong, a few per unsolved goal, surest first."""
@@ -282,3 +286,9 @@ class Portfolio:
             if state.goal.kind == "I":
                 names += [domain.vocabulary.name(c) for c in state.goal.distinct_codes() if c >= 1 << 30][:12]
         return tuple(dict.fromkeys(names))
+
+
+def _partial_order(partial: tuple[float, Scored]) -> tuple[float, Scored]:
+    """Order partial terms by agreement, in steps of a twentieth below 0.95, then as usual: length must be earned."""
+    agreement, scored = partial
+    return -(round(agreement, 2) if agreement >= _ALMOST_ALL else int(20 * agreement) / 20), scored
