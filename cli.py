@@ -1,0 +1,391 @@
+"""The command line: options, streams and exit codes. Every command calls one public function of ``extract``.
+
+Nothing heavy is imported here; each command imports what it calls, so help answers at once. This file claims the
+module name ``cli`` of the environment it is installed in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from extract.errors import BudgetError, ExtractError, OutputError, UsageError
+
+# One thread inside a matrix product: ours are small, and idle helper threads slow them down (20x on two busy cores).
+# Parallel work is ours to share out (``--jobs``). numpy and torch read these when they are first imported.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+Command = Callable[..., Any]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_DURATION_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGT]i?B)?")
+_SIZE_BYTES = (
+    {"B": 1}
+    | {f"{c}iB": 1024**i for i, c in enumerate("KMGT", 1)}
+    | {f"{c}B": 1000**i for i, c in enumerate("KMGT", 1)}
+)
+
+
+def duration(text: str) -> float:
+    """Return the seconds of ``90s``, ``10m`` or ``2h``; a bare number is seconds."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise click.BadParameter(f"{text!r}, expected a duration above 0 such as 90s, 10m or 2h.")
+    return float(found[1]) * _DURATION_SECONDS[found[2] or "s"]
+
+
+def size(text: str) -> int:
+    """Return the bytes of ``512MiB`` or ``4GB``; a bare number is bytes."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise click.BadParameter(f"{text!r}, expected a size above 0 such as 512MiB or 4GiB.")
+    return int(float(found[1]) * _SIZE_BYTES[found[2] or "B"])
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return the integers of ``0,5,7-9`` in the order given."""
+    found: list[int] = []
+    for part in text.split(","):
+        bounds = re.fullmatch(r"\s*(\d{1,6})(?:-(\d{1,6}))?\s*", part)
+        if bounds is None:
+            raise click.BadParameter(f"{part!r}, expected position ids such as 0,5,7-9.")
+        found += range(int(bounds[1]), int(bounds[2] or bounds[1]) + 1)
+    return tuple(found)
+
+
+def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Declare an option that may also be given as EXTRACT_NAME in the environment."""
+    long = next(name for name in names if name.startswith("--"))
+    attributes.setdefault("envvar", "EXTRACT_" + long[2:].replace("-", "_").upper())
+    return click.option(*names, **attributes)
+
+
+FILE = click.Path(path_type=Path)
+CHECKPOINT = click.argument("checkpoint", metavar="CKPT", type=FILE)
+SPEC = option("--spec", type=FILE, help="Task spec, TOML or JSON.  [default: spec.toml beside the checkpoint]")
+MAX_LENGTH = option("--max-length", type=click.IntRange(0), help="Longest input in tokens, instead of the spec's.")
+OFFSETS = option(
+    "--offsets", type=numbers, metavar="LIST", help="First position ids, such as 0,5,7-9, instead of the spec's."
+)
+TIME = option("--time", "seconds", type=duration, metavar="DURATION", default="10m", show_default=True,
+              help="Work limit in time on a nominal core; the clock itself only guards.")  # fmt: skip
+MEMORY = option(
+    "--memory", type=size, metavar="SIZE", default="4GiB", show_default=True, help="Memory the search may hold."
+)
+SEMANTICS = option("--semantics", type=click.Choice(["real", "f32-any-order"]), default="real", show_default=True,
+                   help="Whose numbers the claim is about: exact ones, or float32 in any order too.")  # fmt: skip
+VERIFY = option("--verify", "method", type=click.Choice(["auto", "enumerate"]), default="auto", show_default=True,
+                help="How programs are verified; auto takes the strongest method that applies.")  # fmt: skip
+JOBS = option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads; changes no result.")
+SEED = option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything sampled.")
+CERT = option("--cert", type=FILE, help="Write the certificate here.")
+FORCE = option("--force", is_flag=True, help="Replace existing files.")
+JSON = option("--json", "as_json", is_flag=True, help="Print the result as JSON, and only that.")
+OUTPUT = option("-o", "--output", type=click.Path(path_type=Path, allow_dash=True), help="Write the JSON result here.")
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a help text: examples, kept line by line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        from extract.version import VERSION
+
+        click.echo(f"extract {VERSION}")
+        context.exit()
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "extract run bin_majority/",
+        "extract run bin_majority/ --max-length 16 --json > result.json",
+        "extract verify program.txt bin_majority/",
+        "extract check bin_majority.cert.json bin_majority/",
+    )
+    + "\n\n\b\nExit codes:\n"
+    + "  0 proved   1 definite no   2 usage   3 undecided   4 bad input   5 soundness alarm\n"
+    + "  70 internal   74 output not written   130 Ctrl-C   141 broken pipe   143 SIGTERM",
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@option("-q", "--quiet", is_flag=True, help="Say nothing while working.")
+@option("-v", "--verbose", is_flag=True, help="Show the full trace of an internal error.")
+@option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+        help="Colour the output; auto honours NO_COLOR and TERM=dumb.")  # fmt: skip
+@click.pass_context
+def cli(context: click.Context, /, **options: Any) -> None:
+    """Turn a small trained transformer into a readable program, and prove that both agree on every input of a
+    stated domain."""
+    context.obj = options
+
+
+@cli.command(
+    epilog=examples(
+        "extract run bin_majority/",
+        "extract run bin_majority/ --max-length 16 --top 3 --emit majority.py",
+        "extract run model.safetensors --spec task.toml --json -o result.json",
+    )
+)
+@CHECKPOINT
+@SPEC
+@MAX_LENGTH
+@OFFSETS
+@option("--max-cost", type=click.IntRange(1), default=24, show_default=True, help="Cost of the largest program tried.")
+@option("--top", type=click.IntRange(1, 100), default=1, show_default=True, help="How many programs to report.")
+@option("--strict", is_flag=True, help="Exit 1 for a program with exceptions too.")
+@VERIFY
+@SEMANTICS
+@TIME
+@MEMORY
+@JOBS
+@SEED
+@option("--emit", type=FILE, help="Write the first program as a Python file that imports nothing.")
+@option("--cert", type=FILE, help="Write the certificate here.  [default: NAME.cert.json in this folder]")
+@FORCE
+@JSON
+@OUTPUT
+@click.pass_obj
+def run(common: dict[str, Any], /, **options: Any) -> int:
+    """Find and prove programs.
+
+    Programs are verified on the whole domain, and a certificate is written."""
+    from extract.commands import run_command
+
+    return run_command(common, options)
+
+
+@cli.command(epilog=examples("extract inspect bin_majority/", "extract inspect model.safetensors --json"))
+@CHECKPOINT
+@SPEC
+@JSON
+@click.pass_obj
+def inspect(common: dict[str, Any], /, **options: Any) -> int:
+    """Show what a checkpoint is.
+
+    Format, evidence, architecture, and what the spec must add."""
+    from extract.commands import inspect_command
+
+    return inspect_command(common, options)
+
+
+@cli.command(
+    epilog=examples(
+        "extract verify program.txt bin_majority/",
+        "echo \"output = last(everywhere, tokens, '0')\" | extract verify - tomita2/ --max-length 20",
+    )
+)
+@click.argument("program", type=click.Path(path_type=Path, allow_dash=True))
+@CHECKPOINT
+@SPEC
+@MAX_LENGTH
+@OFFSETS
+@VERIFY
+@SEMANTICS
+@TIME
+@MEMORY
+@JOBS
+@CERT
+@FORCE
+@JSON
+@OUTPUT
+@click.pass_obj
+def verify(common: dict[str, Any], /, **options: Any) -> int:
+    """Decide whether a program equals the model.
+
+    The program is yours; it is compared on the whole domain, with counterexamples if it differs."""
+    from extract.commands import verify_command
+
+    return verify_command(common, options)
+
+
+@cli.command(
+    epilog=examples("extract check bin_majority.cert.json bin_majority/", "extract check a.cert.json a/ --full")
+)
+@click.argument("certificate", metavar="CERT", type=FILE)
+@CHECKPOINT
+@SPEC
+@option("--full", is_flag=True, help="Evaluate every input again instead of a part of each region.")
+@JSON
+@click.pass_obj
+def check(common: dict[str, Any], /, **options: Any) -> int:
+    """Re-check a certificate.
+
+    The checker is a separate program that shares no code with search and verification."""
+    from extract.commands import check_command
+
+    return check_command(common, options)
+
+
+@cli.command(epilog=examples("extract explain result.json", "extract run bin_majority/ --json | extract explain -"))
+@click.argument("result", type=click.Path(path_type=Path, allow_dash=True))
+@SPEC
+@click.pass_obj
+def explain(common: dict[str, Any], /, **options: Any) -> int:
+    """Explain the program of a result.
+
+    In words, with the inputs that take each branch and small examples."""
+    from extract.commands import explain_command
+
+    return explain_command(common, options)
+
+
+@cli.command(epilog=examples("extract train majority -o majority/", "extract train reverse -o reverse/ --seed 3"))
+@click.argument("task")
+@option("-o", "--output", required=True, type=FILE, help="Folder to write the checkpoint and its spec to.")
+@SEED
+@FORCE
+@click.pass_obj
+def train(common: dict[str, Any], /, **options: Any) -> int:
+    """Train a small checkpoint.
+
+    The named task gives something real to extract; its spec is written beside it."""
+    from extract.commands import train_command
+
+    return train_command(common, options)
+
+
+@cli.group(
+    epilog=examples("extract spec init bin_majority/ > spec.toml", "extract spec size spec.toml --max-length 30")
+)
+def spec() -> None:
+    """Write, check and measure task specs."""
+
+
+@spec.command("init", epilog=examples("extract spec init model.safetensors > spec.toml"))
+@CHECKPOINT
+@FORCE
+@OUTPUT
+@click.pass_obj
+def spec_init(common: dict[str, Any], /, **options: Any) -> int:
+    """Write a skeleton with every unknown marked."""
+    from extract.commands import spec_init_command
+
+    return spec_init_command(common, options)
+
+
+@spec.command("check", epilog=examples("extract spec check spec.toml", "extract spec check spec.toml bin_majority/"))
+@click.argument("spec_file", metavar="SPEC", type=FILE)
+@click.argument("checkpoint", metavar="[CKPT]", type=FILE, required=False)
+@click.pass_obj
+def spec_check(common: dict[str, Any], /, **options: Any) -> int:
+    """Check a spec, and against a checkpoint if one is given."""
+    from extract.commands import spec_check_command
+
+    return spec_check_command(common, options)
+
+
+@spec.command(
+    "size", epilog=examples("extract spec size spec.toml", "extract spec size spec.toml --max-length 64 --json")
+)
+@click.argument("spec_file", metavar="SPEC", type=FILE)
+@MAX_LENGTH
+@OFFSETS
+@JSON
+@click.pass_obj
+def spec_size(common: dict[str, Any], /, **options: Any) -> int:
+    """Count the inputs of the domain by length, exactly, without listing them."""
+    from extract.commands import spec_size_command
+
+    return spec_size_command(common, options)
+
+
+@spec.command("schema", epilog=examples("extract spec schema > spec.schema.json"))
+@click.pass_obj
+def spec_schema(common: dict[str, Any], /) -> int:
+    """Print the JSON Schema of a task spec."""
+    from extract.commands import spec_schema_command
+
+    return spec_schema_command(common)
+
+
+@cli.command(epilog=examples('eval "$(extract completion bash)"', "extract completion fish | source"))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print the completion script of a shell."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise UsageError(f"no completion for {shell}, expected bash, zsh or fish")
+    click.echo(kind(cli, {}, "extract", "_EXTRACT_COMPLETE").source())
+    return 0
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: unwind, remove temporary files, leave."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; the entry point of the installed script."""
+    from extract.report import streams
+
+    streams.open_missing()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = _dispatch(sys.argv[1:] if arguments is None else arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        code = 141
+    except KeyboardInterrupt:
+        streams.say("extract: interrupted")
+        code = 130
+    except Terminated:
+        code = 143
+    except OSError as error:
+        streams.say(f"extract: standard output cannot be written: {error.strerror}")
+        code = OutputError.exit_code
+    streams.abandon()
+    return code
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
+def _dispatch(arguments: list[str]) -> int:
+    from extract.report.streams import say
+
+    if "_EXTRACT_COMPLETE" in os.environ:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, "extract", "_EXTRACT_COMPLETE", os.environ["_EXTRACT_COMPLETE"])
+    try:
+        with cli.make_context("extract", list(arguments)) as context:
+            return int(cli.invoke(context) or 0)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "extract"
+        is_help = isinstance(error, click.exceptions.NoArgsIsHelpError)
+        say(error.format_message() if is_help else f"extract: {error.format_message()} (hint: {command} --help)")
+        return UsageError.exit_code
+    except ExtractError as error:
+        say(f"extract: {error.line()}")
+        return error.exit_code
+    except MemoryError:
+        say("extract: out of memory (hint: a smaller --max-length or --memory)")
+        return BudgetError.exit_code
+    except OSError:
+        raise
+    except Exception as error:
+        line = f"extract: internal error: {type(error).__name__}: {error} (hint: extract -v shows where; please report)"
+        verbose = "-v" in arguments or "--verbose" in arguments
+        say("".join(traceback.format_exception(error)) if verbose else " ".join(line.split()))
+        return ExtractError.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

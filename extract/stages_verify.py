@@ -1,0 +1,173 @@
+"""The verifier of the loop: the model's answers to the whole domain, enumerated once, compared with any program.
+
+The table is made when it is first needed, shortest inputs first, within a limit on work that does not depend on the
+machine. What it could not reach is undecided and counted.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from types import FrameType, TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+from extract.cegis import Candidate, Differences, Row
+from extract.certificate_file import MAX_LISTED
+from extract.lang.batched import Batch, evaluate
+from extract.lang.cost import program_cost
+from extract.lang.terms import Program
+from extract.oracle import Oracle
+from extract.outcome import Counterexample, Refuted, Verdict
+from extract.progress import Progress
+from extract.readout import same_answers
+from extract.stages_load import Subject
+from extract.verify.answer_table import AnswerTable
+from extract.verify.compare import InputCodes, compare, counterexamples_of, first_differences, verdict
+from extract.verify.enumerate import enumerate_model
+from extract.verify.programs import Distinguished, ProgramComparer, SameOnDomain
+
+#: Multiply-adds a nominal core does in a second; it turns ``--time`` into work that every machine counts alike.
+_WORK_PER_SECOND = 2e9
+#: The clock ends an enumeration that takes this many times the time asked for.
+_PATIENCE = 1.5
+#: Solver resources and seconds for telling one rival from the winner.
+_RLIMIT, _RIVAL_SECONDS = 20_000_000, 10.0
+#: A program that differs on more of a sample than this is not counted on the whole domain.
+_SAMPLE, _SAMPLE_SEED, _HOPELESS = 4096, 7, 0.05
+
+
+class Limits(Protocol):
+    """What a request allows: ``seconds`` become a limit on work, ``jobs`` are threads."""
+
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def semantics(self) -> str: ...
+    @property
+    def jobs(self) -> int: ...
+
+
+class TableVerifier:
+    """Answers the loop's questions about programs from one table of the model's answers (``cegis.Verifier``).
+
+    ``is_interrupted`` says that Ctrl-C ended the enumeration early, with what was complete kept.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        oracle: Oracle,
+        limits: Limits,
+        progress: Progress,
+    ) -> None:
+        self.subject, self.oracle, self.limits, self.progress = subject, oracle, limits, progress
+        self.is_interrupted = False
+        self._domain = subject.domain
+        self._table: AnswerTable | None = None
+        self._inputs = InputCodes(subject.domain)
+        self._comparer: ProgramComparer | None = None
+        self._asked: Program | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._comparer is not None:
+            self._comparer.close()
+
+    @property
+    def table(self) -> AnswerTable:
+        """The model's answers, enumerated when first asked for.
+
+        Raises:  KeyboardInterrupt once, after the table is complete as far as it goes, if Ctrl-C ended it.
+        """
+        if self._table is None:
+            self.progress.phase("verify")
+            deadline = monotonic() + _PATIENCE * self.limits.seconds
+            with self._interrupts_noted():
+                self._table = enumerate_model(
+                    self.subject.checkpoint.network,
+                    self._domain,
+                    semantics=self.limits.semantics,
+                    work_limit=int(self.limits.seconds * _WORK_PER_SECOND),
+                    memory_bytes=self.limits.memory_bytes,
+                    progress=self.progress,
+                    jobs=self.limits.jobs,
+                    stop=lambda: self.is_interrupted or monotonic() > deadline,
+                )
+            if self.is_interrupted:
+                raise KeyboardInterrupt
+        return self._table
+
+    @contextmanager
+    def _interrupts_noted(self) -> Iterator[None]:
+        """Note the first Ctrl-C, so that the enumeration ends in order; a second one raises at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(_: int, __: FrameType | None) -> None:
+            if self.is_interrupted:
+                raise KeyboardInterrupt
+            self.is_interrupted = True
+
+        before = signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def differences(self, program: Program, limit: int) -> Differences:
+        """Return the first inputs on which program and model differ; counted exactly unless they are very many."""
+        self._asked = program
+        table = self.table
+        found = first_differences(program, table, self._domain, limit, inputs=self._inputs)
+        rows: tuple[Row, ...] = tuple((d.tokens, d.offset) for d in found)
+        n_total: int | None = None
+        if not found:
+            n_total = 0
+        elif not self._is_hopeless(program):
+            n_total = compare(program, table, self._domain, limit=0, inputs=self._inputs).tally.disagree
+        return Differences(rows, n_total, table.n_evaluated)
+
+    def _is_hopeless(self, program: Program) -> bool:
+        inputs = self._domain.sample(_SAMPLE, _SAMPLE_SEED)
+        vocabulary = self._domain.vocabulary
+        batch = Batch(inputs.codes(vocabulary), inputs.lengths)
+        said = evaluate(program, batch, vocabulary, self._domain.readout)
+        agree = same_answers(said, self.oracle.answer(inputs).values)
+        return float(np.mean(~agree)) > _HOPELESS
+
+    def verdict(self, program: Program) -> Verdict:
+        """Decide whether program and model agree on every input of the domain."""
+        self._asked = program
+        return verdict(program, self.table, self._domain, self.oracle, inputs=self._inputs)
+
+    def distinguish(self, left: Program, right: Program) -> tuple[Row | None, str]:
+        """Return an input of the domain on which two programs differ, or None and "equal" or a reason."""
+        if self._comparer is None:
+            self._comparer = ProgramComparer(self._domain)
+        found = self._comparer.distinguish(left, right, rlimit=_RLIMIT, seconds=_RIVAL_SECONDS)
+        if isinstance(found, Distinguished):
+            return (found.tokens, found.offset), "different"
+        return None, "equal" if isinstance(found, SameOnDomain) else found.reason
+
+    def best_so_far(self) -> tuple[Candidate, ...]:
+        """Return the program asked about when the loop was interrupted, judged by what is in the table."""
+        if self._asked is None or self._table is None:
+            return ()
+        return (Candidate(self._asked, program_cost(self._asked), self.verdict(self._asked), "interrupted"),)
+
+    def exceptions(self, program: Program, found: Verdict) -> tuple[Counterexample, ...]:
+        """Return the replayed differences of a refuted program in canonical order, as many as a certificate lists."""
+        if not isinstance(found, Refuted):
+            return ()
+        listed = compare(program, self.table, self._domain, limit=MAX_LISTED, inputs=self._inputs).first
+        return counterexamples_of(program, self.oracle, listed)

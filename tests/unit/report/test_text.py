@@ -1,0 +1,85 @@
+"""The screen of a result: the right headline, exact counts, plain characters where the stream needs them."""
+
+from __future__ import annotations
+
+import io
+
+import msgspec
+import pytest
+from rich.text import Text
+
+from extract.report.report import ErrorPart, Report, count
+from extract.report.streams import console, encodable, wants_color
+from extract.report.text import result_lines
+from tests.unit.report.test_report import RUN, full_report
+
+
+def plain(lines: list[Text]) -> str:
+    return "\n".join(line.plain for line in lines)
+
+
+def test_a_result_shows_counts_exactly() -> None:
+    text = plain(result_lines(full_report(1 << 60)))
+    assert "PROVED EXCEPT" in text
+    assert "1 152 921 504 606 846 976 inputs" in text
+    assert "1 differ" in text and "1 152 921 504 606 846 975 agree" in text
+
+
+@pytest.mark.parametrize("status", ["proved", "proved_except", "refuted", "no_program", "undecided"])
+def test_only_proved_says_proved_without_more(status: str) -> None:
+    report = msgspec.structs.replace(full_report(), status=status)
+    headlines = [
+        line for line in plain(result_lines(report)).splitlines() if line.strip().isupper() or "PROVED" in line
+    ]
+    assert any("PROVED" in line for line in headlines) == (status in ("proved", "proved_except"))
+
+
+def test_an_upper_bound_is_called_one() -> None:
+    report = full_report()
+    assert report.task is not None
+    domain = msgspec.structs.replace(report.task.domain, size=count(5), size_is_exact=False)
+    report = msgspec.structs.replace(report, task=msgspec.structs.replace(report.task, domain=domain))
+    assert "at most 5 inputs" in plain(result_lines(report))
+
+
+def test_an_error_is_one_line() -> None:
+    report = Report(status="error", error=ErrorPart("spec", "wrong", "mend it"), run=RUN)
+    assert plain(result_lines(report)).strip() == "ERROR  wrong (hint: mend it)"
+
+
+class FakeTerminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("color", "environment", "terminal", "expected"),
+    [
+        ("auto", {}, True, True),
+        ("auto", {}, False, False),
+        ("auto", {"NO_COLOR": "1"}, True, False),
+        ("auto", {"TERM": "dumb"}, True, False),
+        ("auto", {"FORCE_COLOR": "1"}, False, False),
+        ("always", {"NO_COLOR": "1"}, False, True),
+        ("never", {}, True, False),
+    ],
+)
+def test_color_is_as_asked(
+    color: str, environment: dict[str, str], terminal: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stream = FakeTerminal() if terminal else io.StringIO()
+    assert wants_color(stream, color) is expected  # type: ignore[arg-type]
+    console(stream, color).print(Text("word", "bold red"))  # type: ignore[arg-type]
+    assert ("\x1b[" in stream.getvalue()) is expected
+
+
+@pytest.mark.parametrize(("encoding", "expected"), [("utf-8", "✓ a · b"), ("ascii", "* a - b"), ("latin-1", "* a - b")])
+def test_decoration_fits_the_encoding(encoding: str, expected: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    assert encodable("✓ a · b", stream) == expected
