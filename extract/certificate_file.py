@@ -1,0 +1,180 @@
+"""Certificates as files: a claim with its evidence by region, in a JSON form that other code re-checks.
+
+The bytes are a function of the claim alone. This room builds, writes and reads the form; it checks only that a file
+is whole (its own sha256), never that what it says is true: that is what ``extract.check`` is for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from extract.domain import Domain
+from extract.errors import CertificateError, OutputError
+from extract.lang.syntax import print_program
+from extract.outcome import Certificate, Counterexample, Region, Tally
+from extract.version import VERSION
+
+SCHEMA = "extract.certificate/1"
+#: Counterexamples listed, first in canonical order; the counts are exact whatever is listed.
+MAX_LISTED = 1000
+#: A difference on more than one input in this many is a refutation, never an exception.
+EXCEPTIONS_PER = 100
+_LARGEST_BYTES = 128 << 20
+
+Status = Literal["proved", "proved_except", "refuted", "undecided"]
+
+
+def status_of(tally: Tally, total: int) -> Status:
+    """Return the strongest status that the numbers of a whole domain of ``total`` inputs allow.
+
+    ``proved_except`` needs every input decided and at most one in a hundred different.
+    """
+    undecided = total - tally.agree - tally.disagree
+    if tally.agree == total:
+        return "proved"
+    if tally.disagree == 0:
+        return "undecided"
+    return "proved_except" if undecided == 0 and tally.disagree * EXCEPTIONS_PER <= total else "refuted"
+
+
+def certificate_bytes(
+    certificate: Certificate,
+    domain: Domain,
+    *,
+    checkpoint_digest: str,
+    spec_digest: str,
+    counterexamples: Sequence[Counterexample] = (),
+    status: Status | None = None,
+) -> bytes:
+    """Return the certificate file's bytes: indented JSON, sealed with the sha256 of its canonical form.
+
+    ``counterexamples`` are in canonical order and at least the first ``MAX_LISTED`` of all there are; ``status``
+    defaults to ``status_of``. Inputs of the domain without a region are counted as undecided.
+    Raises:  CertificateError if the domain has no exact size, or too few counterexamples are given.
+    """
+    if not domain.size_is_exact:
+        raise CertificateError("the domain's size is an upper bound, expected an exact count", hint="lower max_length")
+    tally, total = certificate.tally, domain.size
+    expected = min(tally.disagree, MAX_LISTED)
+    if len(counterexamples) < expected:
+        raise CertificateError(f"{len(counterexamples)} counterexamples given, expected the first {expected}")
+    value: dict[str, Any] = {
+        "schema": SCHEMA,
+        "tool": {"name": "extract", "version": VERSION},
+        "checkpoint": {"sha256": checkpoint_digest},
+        "spec": {"sha256": spec_digest, "max_length": domain.max_length, "offsets": list(domain.offsets)},
+        "program": print_program(certificate.program),
+        "adapter": certificate.program.adapter,
+        "claim": {
+            "status": status or status_of(tally, total),
+            "semantics": certificate.semantics,
+            "inputs_total": str(total),
+            "agree": str(tally.agree),
+            "disagree": str(tally.disagree),
+            "undecided": str(total - tally.agree - tally.disagree),
+        },
+        "numerics": {
+            "error_bound": certificate.error_bound,
+            "min_margin": _finite(min((r.tally.min_margin for r in certificate.regions), default=math.inf)),
+            "n_fragile": sum(region.tally.undecided for region in certificate.regions),
+        },
+        "exceptions": [_exception(domain, found) for found in counterexamples[:expected]],
+        "regions": [_region(region) for region in certificate.regions],
+        "assumptions": list(certificate.assumptions),
+    }
+    return seal(value)
+
+
+def seal(value: dict[str, Any]) -> bytes:
+    """Return the bytes of a certificate's value with its ``self_sha256``. Raises: ValueError for NaN or Infinity."""
+    body = {key: part for key, part in value.items() if key != "self_sha256"}
+    sealed = {**body, "self_sha256": self_digest(body)}
+    return (json.dumps(sealed, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def self_digest(value: dict[str, Any]) -> str:
+    """Return the sha256 of the canonical JSON (sorted keys, no spaces, ASCII) of everything but ``self_sha256``."""
+    body = {key: part for key, part in value.items() if key != "self_sha256"}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_certificate(path: Path, data: bytes) -> None:
+    """Write a certificate's bytes whole or not at all: temporary name, sync, rename. Raises: OutputError."""
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def read_certificate(path: Path) -> dict[str, Any]:
+    """Return the value of a certificate file that is whole and of this schema; nothing it claims is checked.
+
+    Raises:  CertificateError with the value found, what was expected and the file.
+    """
+    place = str(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_BYTES + 1)
+        value = json.loads(data.decode("utf-8")) if len(data) <= _LARGEST_BYTES else None
+    except OSError as error:
+        raise CertificateError(f"cannot be read: {error.strerror or error}", place=place) from error
+    except (ValueError, RecursionError) as error:
+        raise CertificateError(
+            f"is not JSON: {error}", hint="a certificate is a .cert.json file", place=place
+        ) from error
+    schema = value.get("schema") if isinstance(value, dict) else type(value).__name__
+    if not isinstance(value, dict) or schema != SCHEMA:
+        raise CertificateError(f"schema is {schema!r}, expected {SCHEMA!r}", place=place)
+    try:
+        is_whole = value.get("self_sha256") == self_digest(value)
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise CertificateError("self_sha256 is not that of the content, expected an unedited file", place=place)
+    return value
+
+
+def _finite(margin: float) -> float | None:
+    return margin if math.isfinite(margin) else None
+
+
+def _region(region: Region) -> dict[str, Any]:
+    return {
+        "length": region.length,
+        "offset": region.offset,
+        "start": region.start,
+        "stop": region.stop,
+        "agree": region.tally.agree,
+        "disagree": region.tally.disagree,
+        "undecided": region.tally.undecided,
+        "min_margin": _finite(region.tally.min_margin),
+        "digest": region.digest,
+    }
+
+
+def _exception(domain: Domain, found: Counterexample) -> dict[str, Any]:
+    vocabulary = domain.vocabulary
+    return {
+        "tokens": [vocabulary.names[token] for token in found.tokens],
+        "offset": found.offset,
+        "model": [vocabulary.name(code) for code in found.model],
+        "program": [vocabulary.name(code) for code in found.program],
+    }

@@ -1,0 +1,207 @@
+"""The checker's own forward pass: float64 numpy, with a running bound on the rounding error of every token's vector.
+
+Beside each vector goes one number, a bound in the Euclidean norm on the distance between the real-arithmetic value of
+the stored weights and any evaluation with unit roundoff ``unit``, summed in any order. Prompts that share a prefix
+share its nodes. Assumed: exp, tanh and erf to four units in the last place, and no overflow.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.check.reader import Floats, Weights
+
+Ids = NDArray[np.int64]
+
+#: Unit roundoff of binary64 and binary32.
+DOUBLE, SINGLE = 2.0**-53, 2.0**-24
+#: Covers second-order terms and the rounding of the bounds themselves.
+_SLACK = 1.01
+#: Least and greatest slope of each activation.
+_SLOPES = {"gelu_tanh": (-0.13, 1.13), "gelu_erf": (-0.13, 1.13), "silu": (-0.1, 1.1), "relu": (0.0, 1.0)}
+_ERF = np.frompyfunc(math.erf, 1, 1)
+
+
+def _spectral(matrix: Floats) -> Floats:
+    return np.asarray(np.linalg.norm(matrix, 2, axis=(-2, -1)))
+
+
+class Linear:
+    """``z @ weight + bias`` for a normalised z, the norm's gain and shift folded in, split into groups of columns.
+
+    Shapes: ``weight`` [group, d_model, width], ``bias`` [group, 1, width]; ``gain`` (spectral norm) and ``local``
+    (rounding error per gamma) [group, 1].
+    """
+
+    def __init__(self, norm: tuple[Floats, Floats], weight: Floats, bias: Floats, groups: int) -> None:
+        d = len(weight)
+        part = weight.reshape(d, groups, -1).swapaxes(0, 1)
+        bias = bias.reshape(groups, 1, -1)
+        self.weight = norm[0][:, None] * part
+        self.bias = (norm[1] @ part)[:, None, :] + bias
+        self.gain = _spectral(self.weight)[:, None]
+        constant = np.linalg.norm((np.abs(norm[1]) @ np.abs(part))[:, None, :] + np.abs(bias), axis=-1)
+        self.local = math.sqrt(d) * _spectral(np.abs(self.weight))[:, None] + constant
+
+    def __call__(self, z: Floats) -> Floats:
+        """Return [group, node, width]."""
+        return z @ self.weight + self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The distinct prefixes of a batch of prompts, shortest first.
+
+    ``tokens`` and ``places`` [node]; ``levels`` holds for each position its first node and the nodes on the way to
+    each, [node of the level, position]; ``leaf`` [prompt, position] is the node of each prefix.
+    """
+
+    tokens: Ids
+    places: Ids
+    levels: tuple[tuple[int, Ids], ...]
+    leaf: Ids
+
+    @staticmethod
+    def of(prompts: NDArray[np.int32], n_vocab: int) -> Nodes:
+        """Build the tree of the prompts' prefixes."""
+        n, length = prompts.shape
+        group, leaf, tokens, levels, first = np.zeros(n, np.int64), np.zeros((n, length), np.int64), [], [], 0
+        for p in range(length):
+            _, row, group = np.unique(group * n_vocab + prompts[:, p], return_index=True, return_inverse=True)
+            leaf[:, p] = first + group
+            tokens.append(prompts[row, p].astype(np.int64))
+            levels.append((first, leaf[row, : p + 1]))
+            first += len(row)
+        places = np.repeat(np.arange(length), [len(t) for t in tokens])
+        return Nodes(np.concatenate(tokens), places, tuple(levels), leaf)
+
+
+class _Layer:
+    """One block with its norm folded in, and the spectral norms its error bounds need, by head where it has heads."""
+
+    def __init__(self, w: Weights, i: int) -> None:
+        self.scale, self.attn_proj, self.mlp_proj = (
+            w.scales[i],
+            w.pair(f"h.{i}.attn.c_proj"),
+            w.pair(f"h.{i}.mlp.c_proj"),
+        )
+        joined, biases = w.pair(f"h.{i}.attn.c_attn")
+        parts = zip(np.split(joined, 3, axis=1), np.split(biases, 3), strict=True)
+        self.qkv = [Linear(w.pair(f"h.{i}.ln_1"), weight, bias, w.n_heads) for weight, bias in parts]
+        self.into = Linear(w.pair(f"h.{i}.ln_2"), *w.pair(f"h.{i}.mlp.c_fc"), 1)
+        by_head = self.attn_proj[0].reshape(w.n_heads, -1, len(biases) // 3)
+        self.out, self.value_out = _spectral(by_head)[:, None], _spectral(self.qkv[2].weight @ by_head)[:, None]
+        self.sizes = [
+            (float(_spectral(np.abs(m))), float(np.linalg.norm(b))) for m, b in (self.attn_proj, self.mlp_proj)
+        ]
+        low, high = _SLOPES[w.activation]
+        self.back = float(_spectral(self.mlp_proj[0]))
+        middle = float(_spectral(self.into.weight[0] @ self.mlp_proj[0]))
+        self.slope = (high + low) / 2 * middle + (high - low) / 2 * float(self.into.gain[0, 0]) * self.back
+
+
+class Forward:
+    """A network ready to be evaluated, with what its error bounds need."""
+
+    def __init__(self, weights: Weights, unit: float = DOUBLE) -> None:
+        self.weights, self.unit, self._d = weights, unit, weights.embed.shape[1]
+        self._layers = [_Layer(weights, i) for i in range(len(weights.scales))]
+        norm, unembed = weights.pair("ln_f"), weights.unembed
+        self._final = Linear(norm, unembed, np.zeros(unembed.shape[1]), 1)
+        columns = self._final.weight[0]
+        squares = (columns * columns).sum(axis=0)
+        apart = squares[:, None] + squares - 2 * columns.T @ columns
+        self._reach = math.sqrt(apart.max() + 1e-9 * squares.max()), math.sqrt(squares.max())
+        self._local = math.sqrt(self._d * squares.max()) + float((np.abs(norm[1]) @ np.abs(unembed)).max())
+
+    def _gamma(self, n: int) -> float:
+        return _SLACK * n * self.unit / (1 - n * self.unit)
+
+    def _normalise(self, x: Floats, error: Floats) -> tuple[Floats, Floats]:
+        d, eps = self._d, self.weights.eps
+        centred = x - x.mean(axis=1, keepdims=True)
+        spread = np.sqrt((centred * centred).mean(axis=1) + eps)
+        inner = error + self._gamma(d + 3) * (np.linalg.norm(x, axis=1) + 2 * error)
+        least = np.maximum(spread - 2 * inner / math.sqrt(d), math.sqrt(eps))
+        return centred / spread[:, None], _SLACK * inner / least + self._gamma(d + 8) * math.sqrt(d)
+
+    def _activate(self, x: Floats) -> Floats:
+        kind = self.weights.activation
+        if kind == "gelu_tanh":
+            return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))))
+        if kind == "gelu_erf":
+            return np.asarray(0.5 * x * (1 + np.asarray(_ERF(x / math.sqrt(2)), np.float64)))
+        return np.asarray(x / (1 + np.exp(-np.clip(x, -700, None)))) if kind == "silu" else np.maximum(x, 0.0)
+
+    def _attention(self, z: Floats, ez: Floats, nodes: Nodes, layer: _Layer) -> tuple[Floats, Floats]:
+        """Mix values along each node's prefix. Shapes: z [node, d_model]; returns the same and its error [node]."""
+        (q, k, v), gamma, scale = (linear(z) for linear in layer.qkv), self._gamma(self._d + 6), layer.scale
+        slip = [gamma * linear.local for linear in layer.qkv]
+        eq, ek, ev = (linear.gain * ez + local for linear, local in zip(layer.qkv, slip, strict=True))
+        nq, nk, nv = (np.linalg.norm(part, axis=2) + 2 * e for part, e in ((q, eq), (k, ek), (v, ev)))
+        by_query = np.linalg.norm(k @ layer.qkv[0].weight.swapaxes(1, 2), axis=2)
+        by_key = np.linalg.norm(q @ layer.qkv[1].weight.swapaxes(1, 2), axis=2)
+        mixed, error = np.zeros_like(v), np.zeros_like(ez)
+        for first, path in nodes.levels:
+            here, n_keys = slice(first, first + len(path)), path.shape[1]
+            keys, values, own_k, own_q = k[:, path], v[:, path], nk[:, path], nq[:, here, None]
+            scores = np.einsum("hmd,hmpd->hmp", q[:, here], keys) * scale
+            scores -= scores.max(axis=2, keepdims=True)
+            pattern = np.exp(scores)
+            pattern /= pattern.sum(axis=2, keepdims=True)
+            mixed[:, here] = np.einsum("hmp,hmpd->hmd", pattern, values)
+            values -= mixed[:, here, None]
+            away = np.sqrt(np.einsum("hmpd,hmpd->hmp", values, values))
+            drift = ez[here, None] * by_query[:, path] + by_key[:, here, None] * ez[path]
+            drift += slip[0][..., None] * own_k + slip[1][..., None] * own_q
+            drift += self._gamma(k.shape[2] + 3) * own_q * own_k + 3 * eq[:, here, None] * ek[:, path]
+            drift = _SLACK * scale * drift - self._gamma(2) * scores + self._gamma(n_keys + 12)
+            # a mean of values moves by the mean of (e^drift - 1) times their distance from it, over the new total
+            rise = pattern * np.expm1(np.minimum(drift, 300.0))
+            total = np.where(drift.max(axis=2) < 300.0, rise.sum(axis=2), np.inf)
+            room = np.where(total < 0.5, 1 - np.minimum(total, 0.5), 0.0)
+            moved = (rise * away).sum(axis=2) + self._gamma(n_keys + 3) * (
+                pattern * own_k * 0 + pattern * nv[:, path]
+            ).sum(axis=2)
+            by_source = ((pattern + rise) * ez[path]).sum(axis=2)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                part = (layer.out * (moved + slip[2]) + layer.value_out * by_source) / room
+            error[here] = np.where(room > 0, part, np.inf).sum(axis=0)
+        joined, (size, constant) = mixed.swapaxes(0, 1).reshape(len(z), -1), layer.sizes[0]
+        size = gamma * (np.linalg.norm(joined, axis=1) * size + constant)
+        return joined @ layer.attn_proj[0] + layer.attn_proj[1], error + size
+
+    def _mlp(self, z: Floats, ez: Floats, layer: _Layer) -> tuple[Floats, Floats]:
+        hidden, (size, constant), (weight, bias) = layer.into(z)[0], layer.sizes[1], layer.mlp_proj
+        local = 1.13 * self._gamma(self._d + 6) * layer.into.local[0] + self._gamma(16) * np.linalg.norm(hidden, axis=1)
+        active = self._activate(hidden)
+        error = layer.slope * ez + layer.back * local
+        rounding = self._gamma(len(weight) + 1) * (np.linalg.norm(active, axis=1) * size + constant)
+        return active @ weight + bias, _SLACK * error + rounding
+
+    def _add(self, x: Floats, e: Floats, part: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+        total = x + part[0]
+        return total, _SLACK * (e + part[1] + self.unit * np.linalg.norm(total, axis=1))
+
+    def logits(self, prompts: NDArray[np.int32], offset: int, first: int) -> tuple[Floats, Floats]:
+        """Evaluate prompts of one length; return the logits from position ``first`` on, and two bounds of their errors.
+
+        Shapes: ``prompts`` [input, position] token ids; logits [input, position, vocabulary]; bounds [2, input,
+        position], of the difference of any two logits and of any one. ``offset`` is the first position id.
+        """
+        w, nodes = self.weights, Nodes.of(prompts, len(self.weights.embed))
+        x = w.embed[nodes.tokens] + w.places[nodes.places + offset]
+        e = _SLACK * self.unit * np.linalg.norm(x, axis=1)
+        for layer in self._layers:
+            x, e = self._add(x, e, self._attention(*self._normalise(x, e), nodes, layer))
+            x, e = self._add(x, e, self._mlp(*self._normalise(x, e), layer))
+        read = nodes.leaf[:, first:]
+        z, ez = self._normalise(x[read.reshape(-1)], e[read.reshape(-1)])
+        local = self._gamma(self._d + 6) * self._local
+        apart, alone = self._reach
+        bound = np.stack([apart * ez + 2 * local, alone * ez + local]) * _SLACK
+        return self._final(z)[0].reshape(*read.shape, -1), bound.reshape(2, *read.shape)

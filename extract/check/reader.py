@@ -1,0 +1,160 @@
+"""The checker's own reading of files: JSON with limits, safetensors, and the weights and facts of a GPT-2.
+
+It knows names and shapes, computes no activation, and shares no code with the rest of the project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_HEADER_BYTES, _FILE_BYTES, _JSON_BYTES = 1 << 20, 1 << 30, 1 << 27
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_ACTIVATIONS = {
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu": "gelu_erf",
+    "gelu_python": "gelu_erf",
+}
+_ACTIVATIONS |= {"relu": "relu", "silu": "silu", "swish": "silu", "gelu_tanh": "gelu_tanh", "gelu_erf": "gelu_erf"}
+_BUFFERS = ("attn.bias", "attn.masked_bias", "position_ids")
+
+
+class Unreadable(Exception):
+    """A file that the checker cannot read, or a feature that it does not know: no verdict at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A GPT-2: its float32 tensors as float64 under their names without prefix, and what they do not say.
+
+    ``scales`` multiply query-key products, one for each layer; ``digest`` is the sha256 of the file.
+    """
+
+    tensors: dict[str, Floats]
+    scales: tuple[float, ...]
+    n_heads: int
+    eps: float
+    activation: str
+    digest: str
+
+    def pair(self, name: str) -> tuple[Floats, Floats]:
+        """Return a weight and its bias."""
+        return self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
+
+    @property
+    def embed(self) -> Floats:
+        """The embedding [d_vocab, d_model]."""
+        return self.tensors["wte.weight"]
+
+    @property
+    def places(self) -> Floats:
+        """The position embedding [n_ctx, d_model]."""
+        return self.tensors["wpe.weight"]
+
+    @property
+    def unembed(self) -> Floats:
+        """The unembedding [d_model, d_vocab_out]; the embedding where no other is stored."""
+        return self.tensors.get("lm_head.weight", self.embed).T
+
+
+def read_bytes(path: Path, limit: int = _FILE_BYTES) -> bytes:
+    """Return a file's bytes. Raises: Unreadable if it is missing or larger than the limit in bytes."""
+    try:
+        if path.stat().st_size > limit:
+            raise Unreadable(f"{path}: {path.stat().st_size} bytes, expected at most {limit}")
+        return path.read_bytes()
+    except OSError as error:
+        raise Unreadable(f"{path}: {error.strerror or error}") from error
+
+
+def parse_json(data: bytes, place: str) -> dict[str, Any]:
+    """Return a JSON object. Raises: Unreadable for anything else, for duplicate keys and for NaN or Infinity."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("an object repeats a key")
+        return dict(pairs)
+
+    def refuse(text: str) -> float:
+        raise ValueError(f"{text} is not a number of JSON")
+
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"{place}: not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Unreadable(f"{place}: holds {type(value).__name__}, expected an object")
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file. Raises: Unreadable."""
+    return parse_json(read_bytes(path, _JSON_BYTES), str(path))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Floats], str]:
+    """Return the float tensors of a safetensors file, rounded to float32 and widened, and the file's sha256."""
+    data = read_bytes(path)
+    n_header = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or not 2 <= n_header <= min(_HEADER_BYTES, len(data) - 8):
+        raise Unreadable(f"{path}: not a safetensors file")
+    tensors: dict[str, Floats] = {}
+    for name, entry in parse_json(data[8 : 8 + n_header], str(path)).items():
+        if name == "__metadata__" or (name.endswith(_BUFFERS) and "attn.c_attn" not in name):
+            continue
+        try:
+            begin, end = (8 + n_header + int(at) for at in entry["data_offsets"])
+            if not 8 + n_header <= begin < end <= len(data) or min(entry["shape"], default=1) < 1:
+                raise ValueError("empty, or outside of the file")
+            raw = np.frombuffer(data[begin:end], _DTYPES[entry["dtype"]]).reshape([int(n) for n in entry["shape"]])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Unreadable(f"{path}: tensor {name!r} is malformed: {error}") from error
+        array = (raw.astype(np.uint32) << 16).view(np.float32) if entry["dtype"] == "BF16" else raw.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise Unreadable(f"{path}: tensor {name!r} holds a value that is not finite")
+        tensors[name.removeprefix("transformer.")] = array.astype(np.float64)
+    return tensors, hashlib.sha256(data).hexdigest()
+
+
+def read_network(checkpoint: Path, facts: dict[str, Any] | None = None) -> Weights:
+    """Read a Hugging Face GPT-2: ``model.safetensors``, or a folder with it, and the ``config.json`` beside it.
+
+    ``facts`` are those of the spec's ``[model]``, for what the config does not say.
+    Raises:  Unreadable for any other network.
+    """
+    path = checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
+    beside, told = path.parent / "config.json", facts or {}
+    config = read_json(beside) if beside.exists() else {}
+    tensors, digest = read_tensors(path)
+    n_heads: Any = config.get("n_head") or told.get("heads")
+    eps: Any = config.get("layer_norm_epsilon") or told.get("eps")
+    activation = _ACTIVATIONS.get(str(config.get("activation_function") or told.get("activation")))
+    try:
+        n_vocab, d = tensors["wte.weight"].shape
+        n_layers = sum(name.endswith("attn.c_attn.weight") for name in tensors)
+        shapes: dict[str, tuple[int, ...]] = {"wte": (n_vocab, d), "wpe": (len(tensors["wpe.weight"]), d), "ln_f": (d,)}
+        for i in range(n_layers):
+            m = tensors[f"h.{i}.mlp.c_fc.weight"].shape[1]
+            names = {"ln_1": (d,), "attn.c_attn": (d, 3 * d), "attn.c_proj": (d, d), "ln_2": (d,)}
+            shapes |= {f"h.{i}.{n}": s for n, s in {**names, "mlp.c_fc": (d, m), "mlp.c_proj": (m, d)}.items()}
+        shapes |= {"lm_head": (len(tensors["lm_head.weight"]), d)} if "lm_head.weight" in tensors else {}
+        expected = {f"{n}.weight": s for n, s in shapes.items()}
+        expected |= {f"{n}.bias": s[-1:] for n, s in shapes.items() if n not in ("wte", "wpe", "lm_head")}
+        if {name: array.shape for name, array in tensors.items()} != expected or d % int(n_heads) or activation is None:
+            raise ValueError("tensors, heads or activation do not fit")
+        head = 1 / math.sqrt(d // int(n_heads)) if config.get("scale_attn_weights", True) else 1.0
+        by_layer = bool(config.get("scale_attn_by_inverse_layer_idx", False))
+        scales = tuple(head / (i + 1 if by_layer else 1) for i in range(n_layers))
+        return Weights(tensors, scales, int(n_heads), float(eps), activation, digest)
+    except (KeyError, ValueError, TypeError, IndexError, ZeroDivisionError) as error:
+        raise Unreadable(f"{path}: not a GPT-2 with its config.json, all the checker reads: {error!r}") from error

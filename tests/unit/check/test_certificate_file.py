@@ -1,0 +1,128 @@
+"""Certificate files: what is written is what the checker expects, and a damaged file is not read."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extract.certificate_file import (
+    certificate_bytes,
+    read_certificate,
+    seal,
+    self_digest,
+    status_of,
+    write_certificate,
+)
+from extract.domain import Domain, build_domain
+from extract.errors import CertificateError, OutputError
+from extract.lang.promise import compile_promise
+from extract.lang.syntax import parse_program
+from extract.outcome import Certificate, Counterexample, Region, Tally
+from extract.spec import parse_spec
+
+PROGRAM = parse_program("output = last(everywhere, tokens, 'a')", "value")
+
+
+@pytest.fixture
+def domain() -> Domain:
+    spec = {
+        "version": 1,
+        "tokens": {"vocab": ["a", "b"]},
+        "domain": {"min_length": 1, "max_length": 2, "template": "{x}", "offsets": [0, 2]},
+    }
+    return build_domain(parse_spec(json.dumps(spec)), compile_promise)
+
+
+def certificate(*regions: Region) -> Certificate:
+    tally = sum((region.tally for region in regions), Tally())
+    return Certificate(PROGRAM, "enumeration", "real", regions, tally, 1e-9, (), 0, ("assumed",))
+
+
+REGIONS = (
+    Region(1, 0, 0, 2, Tally(2, 0, 0, 0.5), "0" * 64),
+    Region(2, 0, 0, 4, Tally(3, 1, 0, 0.25), "1" * 64),
+    Region(1, 2, 0, 2, Tally(0, 0, 2, math.inf), "2" * 64),
+)
+FOUND = Counterexample((0, 1), 0, 0, (1 << 30,), ((1 << 30) + 1,), 0.25, "enumeration")
+
+
+def made(domain: Domain, *regions: Region, found: tuple[Counterexample, ...] = (FOUND,)) -> dict[str, Any]:
+    data = certificate_bytes(
+        certificate(*regions), domain, checkpoint_digest="c", spec_digest="s", counterexamples=found
+    )
+    value: dict[str, Any] = json.loads(data)
+    return value
+
+
+def test_the_numbers_add_up_and_lengths_without_a_region_are_undecided(domain: Domain) -> None:
+    value = made(domain, *REGIONS)
+    assert value["claim"] == {
+        "status": "refuted", "semantics": "real", "inputs_total": "12", "agree": "5", "disagree": "1", "undecided": "6",
+    }  # fmt: skip
+    assert value["numerics"] == {"error_bound": 1e-9, "min_margin": 0.25, "n_fragile": 2}
+    assert [region["min_margin"] for region in value["regions"]] == [0.5, 0.25, None]
+    assert value["exceptions"] == [{"tokens": ["a", "b"], "offset": 0, "model": ["a"], "program": ["b"]}]
+    assert value["spec"] == {"sha256": "s", "max_length": 2, "offsets": [0, 2]}
+    assert (value["schema"], value["adapter"], value["checkpoint"]) == (
+        "extract.certificate/1",
+        "value",
+        {"sha256": "c"},
+    )
+    assert value["self_sha256"] == self_digest(value)
+
+
+def test_the_same_claim_has_the_same_bytes(domain: Domain) -> None:
+    first, second = (made(domain, *REGIONS) for _ in range(2))
+    assert seal(first) == seal(second)
+
+
+def test_too_few_counterexamples_are_an_error(domain: Domain) -> None:
+    with pytest.raises(CertificateError, match="expected the first 1"):
+        made(domain, *REGIONS, found=())
+
+
+def test_at_most_a_thousand_are_listed_and_no_more_than_there_are(domain: Domain) -> None:
+    assert made(domain, REGIONS[0], found=(FOUND,) * 5)["exceptions"] == []
+
+
+@given(st.integers(0, 300), st.integers(0, 5), st.integers(0, 5))
+def test_statuses_follow_from_the_numbers(agree: int, disagree: int, undecided: int) -> None:
+    status = status_of(Tally(agree, disagree, 0), agree + disagree + undecided)
+    assert (status == "proved") == (disagree == undecided == 0)
+    if status == "proved_except":
+        assert undecided == 0
+        assert 0 < disagree <= (agree + disagree) / 100
+    assert (status == "undecided") == (disagree == 0 and undecided > 0)
+
+
+def test_files_are_written_whole_and_read_back(domain: Domain, tmp_path: Path) -> None:
+    path, value = tmp_path / "a.cert.json", made(domain, *REGIONS)
+    write_certificate(path, seal(value))
+    write_certificate(path, seal(value))
+    assert read_certificate(path) == value
+    assert [p.name for p in tmp_path.iterdir()] == ["a.cert.json"]
+    with pytest.raises(OutputError):
+        write_certificate(tmp_path / "nowhere" / "a.cert.json", b"")
+
+
+@pytest.mark.parametrize("data", (b"", b"{", b"[]", b'{"schema": "extract.result/1"}', b"\xff", b"[" * 100_000))
+def test_other_files_are_not_certificates(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.cert.json"
+    path.write_bytes(data)
+    with pytest.raises(CertificateError):
+        read_certificate(path)
+
+
+def test_an_edited_file_is_not_read(domain: Domain, tmp_path: Path) -> None:
+    path = tmp_path / "a.cert.json"
+    path.write_bytes(seal(made(domain, *REGIONS)).replace(b'"agree": "5"', b'"agree": "6"'))
+    with pytest.raises(CertificateError, match="self_sha256"):
+        read_certificate(path)
+    with pytest.raises(CertificateError, match="read"):
+        read_certificate(tmp_path / "missing")
