@@ -19,6 +19,7 @@ from typing import Any, Literal
 from extract.domain import Domain
 from extract.errors import CertificateError, OutputError
 from extract.lang.syntax import print_program
+from extract.network import Architecture, Network
 from extract.outcome import Certificate, Counterexample, Region, Tally
 from extract.version import VERSION
 
@@ -49,7 +50,7 @@ def certificate_bytes(
     certificate: Certificate,
     domain: Domain,
     *,
-    checkpoint_digest: str,
+    network: Network,
     spec_digest: str,
     counterexamples: Sequence[Counterexample] = (),
     status: Status | None = None,
@@ -69,7 +70,7 @@ def certificate_bytes(
     value: dict[str, Any] = {
         "schema": SCHEMA,
         "tool": {"name": "extract", "version": VERSION},
-        "checkpoint": {"sha256": checkpoint_digest},
+        "checkpoint": {"sha256": network.digest, "facts": _facts(network.architecture)},
         "spec": {"sha256": spec_digest, "max_length": domain.max_length, "offsets": list(domain.offsets)},
         "program": print_program(certificate.program),
         "adapter": certificate.program.adapter,
@@ -98,6 +99,16 @@ def seal(value: dict[str, Any]) -> bytes:
     body = {key: part for key, part in value.items() if key != "self_sha256"}
     sealed = {**body, "self_sha256": self_digest(body)}
     return (json.dumps(sealed, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def _facts(architecture: Architecture) -> dict[str, Any]:
+    """Return what the weights file does not say but the function depends on: another config.json is another model."""
+    return {
+        "heads": architecture.n_heads,
+        "norm_eps": architecture.norm_eps,
+        "activation": architecture.activation,
+        "attention_scale": list(architecture.attention_scale),
+    }
 
 
 def self_digest(value: dict[str, Any]) -> str:

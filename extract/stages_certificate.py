@@ -54,7 +54,7 @@ def certify(
     data = certificate_bytes(
         certificate,
         subject.domain,
-        checkpoint_digest=subject.checkpoint.network.digest,
+        network=subject.checkpoint.network,
         spec_digest=subject.loaded.digest,
         counterexamples=exceptions,
     )

@@ -114,6 +114,8 @@ class _Check:
         for name, found in (("checkpoint", weights.digest), ("spec", self.task.digest)):
             stated = cert[name]["sha256"]
             _require(found == stated, f"{name}: sha256 is {found[:16]}..., the certificate is about {stated[:16]}...")
+        facts = cert["checkpoint"]["facts"]
+        _require(weights.facts == facts, f"checkpoint: config.json says {weights.facts}, the certificate {facts}")
         semantics, self.adapter = cert["claim"]["semantics"], cert["adapter"]
         if semantics not in ("real", "f32-any-order"):
             raise Unreadable(f"semantics {semantics!r} depends on one kernel, which the checker does not have")

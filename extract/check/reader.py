@@ -47,6 +47,14 @@ class Weights:
     activation: str
     digest: str
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What config.json or the spec said about the function, as a certificate states it."""
+        return {
+            "heads": self.n_heads, "norm_eps": self.eps, "activation": self.activation,
+            "attention_scale": list(self.scales),
+        }  # fmt: skip
+
     def pair(self, name: str) -> tuple[Floats, Floats]:
         """Return a weight and its bias."""
         return self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]

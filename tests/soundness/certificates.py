@@ -86,7 +86,7 @@ def certify(folder: Path, program: str, adapter: str, max_length: int, offsets: 
                         "digest": hashlib.sha256(cells.astype("<i4").tobytes()).hexdigest(),
                     }
                 )
-    return _value(weights.digest, task.digest, program, adapter, max_length, offsets, regions, exceptions, bound_used)
+    return _value(weights, task.digest, program, adapter, max_length, offsets, regions, exceptions, bound_used)
 
 
 def _exception(task: Any, tokens: Any, offset: int, model: Any, program: Any) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _exception(task: Any, tokens: Any, offset: int, model: Any, program: Any) ->
 
 
 def _value(
-    checkpoint: str,
+    weights: Any,
     spec: str,
     program: str,
     adapter: str,
@@ -112,7 +112,7 @@ def _value(
     return {
         "schema": "extract.certificate/1",
         "tool": {"name": "extract", "version": "0"},
-        "checkpoint": {"sha256": checkpoint},
+        "checkpoint": {"sha256": weights.digest, "facts": weights.facts},
         "spec": {"sha256": spec, "max_length": max_length, "offsets": offsets},
         "program": program,
         "adapter": adapter,

@@ -25,6 +25,7 @@ from extract.lang.promise import compile_promise
 from extract.lang.syntax import parse_program
 from extract.outcome import Certificate, Counterexample, Region, Tally
 from extract.spec import parse_spec
+from tests.networks import random_network
 
 PROGRAM = parse_program("output = last(everywhere, tokens, 'a')", "value")
 
@@ -44,6 +45,8 @@ def certificate(*regions: Region) -> Certificate:
     return Certificate(PROGRAM, "enumeration", "real", regions, tally, 1e-9, (), 0, ("assumed",))
 
 
+NETWORK = random_network(0)
+FACTS = {"heads": 2, "norm_eps": 1e-5, "activation": "gelu_tanh", "attention_scale": [0.5]}
 REGIONS = (
     Region(1, 0, 0, 2, Tally(2, 0, 0, 0.5), "0" * 64),
     Region(2, 0, 0, 4, Tally(3, 1, 0, 0.25), "1" * 64),
@@ -53,9 +56,7 @@ FOUND = Counterexample((0, 1), 0, 0, (1 << 30,), ((1 << 30) + 1,), 0.25, "enumer
 
 
 def made(domain: Domain, *regions: Region, found: tuple[Counterexample, ...] = (FOUND,)) -> dict[str, Any]:
-    data = certificate_bytes(
-        certificate(*regions), domain, checkpoint_digest="c", spec_digest="s", counterexamples=found
-    )
+    data = certificate_bytes(certificate(*regions), domain, network=NETWORK, spec_digest="s", counterexamples=found)
     value: dict[str, Any] = json.loads(data)
     return value
 
@@ -72,7 +73,7 @@ def test_the_numbers_add_up_and_lengths_without_a_region_are_undecided(domain: D
     assert (value["schema"], value["adapter"], value["checkpoint"]) == (
         "extract.certificate/1",
         "value",
-        {"sha256": "c"},
+        {"sha256": NETWORK.digest, "facts": FACTS},
     )
     assert value["self_sha256"] == self_digest(value)
 
