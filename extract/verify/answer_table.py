@@ -1,0 +1,191 @@
+"""The model's answer on every input of a domain, decided once and compared with any number of programs.
+
+A table is a slab of compact cells per offset and length, in enumeration order, with the least margin and the digest
+of every run of 65,536 ranks and the ranks that no precision tried could decide. It refuses to know how answers came
+about; the writer's caller says how certain each is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.errors import DomainError
+from extract.verify.cells import CellFormat, Cells
+from extract.vocabulary import Codes
+
+#: Ranks per region (outcome.Region).
+REGION = 65_536
+_BYTES_PER_REGION = 8 + 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slab:
+    """The answers of one offset and length: ranks 0 to ``evaluated`` of ``size``.
+
+    ``fragile`` ranks, ascending, are evaluated but undecided; ``min_margins`` and ``digests`` have one entry per
+    region that was begun, margins over decided inputs only.
+    """
+
+    offset: int
+    length: int
+    size: int
+    n_decisions: int
+    evaluated: int
+    cells: Cells
+    fragile: NDArray[np.int64]
+    min_margins: NDArray[np.float64]
+    digests: tuple[str, ...]
+
+    def regions(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (index, start, stop) of every region of evaluated ranks."""
+        for index, start in enumerate(range(0, self.evaluated, REGION)):
+            yield index, start, min(start + REGION, self.evaluated)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnswerTable:
+    """All slabs of a domain in canonical order, lengths not evaluated included as empty slabs.
+
+    ``error_bound`` is the largest rounding bound under which an input counts as decided, in logits; ``reason`` says
+    for people why inputs are missing, empty if none are; ``work`` is in estimated multiply-adds.
+    """
+
+    format: CellFormat
+    slabs: tuple[Slab, ...]
+    semantics: str
+    methods: tuple[str, ...]
+    error_bound: float
+    work: int
+    reason: str
+    assumptions: tuple[str, ...] = field(default=())
+
+    @property
+    def n_evaluated(self) -> int:
+        """The number of inputs evaluated."""
+        return sum(slab.evaluated for slab in self.slabs)
+
+    @property
+    def n_fragile(self) -> int:
+        """The number of inputs evaluated and undecided."""
+        return sum(len(slab.fragile) for slab in self.slabs)
+
+    @property
+    def min_margin(self) -> float:
+        """The least margin among decided inputs, in logits; infinite if there are none."""
+        return min((float(slab.min_margins.min(initial=np.inf)) for slab in self.slabs), default=float("inf"))
+
+    def slab(self, offset: int, length: int) -> Slab:
+        """Return the slab of an offset and length. Raises: DomainError if the table has none."""
+        for slab in self.slabs:
+            if slab.offset == offset and slab.length == length:
+                return slab
+        raise DomainError(f"offset {offset} and length {length} are not in the answer table")
+
+    def values(self, offset: int, length: int, start: int, stop: int) -> Codes:
+        """Return the answers of ranks ``start`` to ``stop``. Shape: [rank, width], as ``Answers.values``.
+
+        Raises:  DomainError if some of the ranks were not evaluated.
+        """
+        slab = self.slab(offset, length)
+        if not 0 <= start <= stop <= slab.evaluated:
+            raise DomainError(
+                f"ranks {start} to {stop} of length {length} asked, of which {slab.evaluated} were evaluated"
+            )
+        return self.format.decode(slab.cells[start:stop], slab.n_decisions)
+
+
+class SlabWriter:
+    """A slab being filled; memory is taken at once, and a rank may be written again when it is known better."""
+
+    def __init__(self, form: CellFormat, offset: int, length: int, size: int, n_decisions: int) -> None:
+        self.form, self.offset, self.length, self.size, self.n_decisions = form, offset, length, size, n_decisions
+        self.evaluated = 0
+        self.error_bound = 0.0
+        self._cells: Cells = np.zeros((size, form.width(n_decisions)), dtype=form.dtype)
+        self._margins = np.full(-(-size // REGION), np.inf)
+        self._doubtful: list[NDArray[np.int64]] = []
+        self._lock = Lock()
+
+    @property
+    def n_doubtful(self) -> int:
+        """The number of ranks written as doubtful."""
+        return sum(len(ranks) for ranks in self._doubtful)
+
+    @staticmethod
+    def bytes_needed(form: CellFormat, size: int, n_decisions: int) -> int:
+        """Return the memory of a slab of this size."""
+        return size * form.width(n_decisions) * form.dtype.itemsize + (size // REGION + 1) * _BYTES_PER_REGION
+
+    def write(self, start: int, cells: Cells, margins: NDArray[Any], is_sure: NDArray[np.bool_], bound: float) -> None:
+        """Write consecutive ranks from ``start``. Shapes: cells [cell, rank], margins and is_sure [rank].
+
+        ``bound`` is the rounding bound the sure ones are above; the others are kept as doubtful.
+        """
+        n = len(margins)
+        self._cells[start : start + n] = cells.T
+        doubtful = np.flatnonzero(~is_sure)
+        if len(doubtful):
+            margins = np.where(is_sure, margins, np.inf)
+        with self._lock:
+            self._note(start, doubtful, margins, bound)
+
+    def _note(self, start: int, doubtful: NDArray[np.intp], margins: NDArray[Any], bound: float) -> None:
+        n = len(margins)
+        if len(doubtful):
+            self._doubtful.append(doubtful.astype(np.int64) + start)
+        if len(doubtful) < n:
+            self.error_bound = max(self.error_bound, bound)
+        for region in range(start // REGION, -(-(start + n) // REGION)):
+            part = margins[max(region * REGION - start, 0) : (region + 1) * REGION - start]
+            self._margins[region] = min(self._margins[region], float(part.min(initial=np.inf)))
+
+    def rewrite(self, ranks: NDArray[np.int64], cells: Cells, margins: NDArray[Any], bounds: NDArray[Any]) -> None:
+        """Write scattered ranks that were doubtful; those whose margin is not above their own bound stay so."""
+        self._cells[ranks] = cells.T
+        is_sure = margins > bounds
+        self._doubtful.append(ranks[~is_sure])
+        if is_sure.any():
+            self.error_bound = max(self.error_bound, float(bounds[is_sure].max()))
+        np.minimum.at(self._margins, ranks[is_sure] // REGION, margins[is_sure].astype(np.float64))
+
+    def doubtful(self) -> NDArray[np.int64]:
+        """Return the ranks written as doubtful and forget them; ``rewrite`` must follow for every one."""
+        ranks = np.sort(np.concatenate(self._doubtful)) if self._doubtful else np.zeros(0, dtype=np.int64)
+        self._doubtful = []
+        return ranks[ranks < self.evaluated]
+
+    def keep_doubtful(self, ranks: NDArray[np.int64]) -> None:
+        """Put ranks back among the doubtful."""
+        self._doubtful.append(ranks)
+
+    def finish(self) -> Slab:
+        """Return the slab as a value."""
+        fragile = self.doubtful()
+        cells = self._cells[: self.evaluated]
+        digests = tuple(
+            region_digest(self.form.decode(cells[start : start + REGION], self.n_decisions))
+            for start in range(0, self.evaluated, REGION)
+        )
+        margins = self._margins[: len(digests)]
+        return Slab(
+            self.offset, self.length, self.size, self.n_decisions, self.evaluated, cells, fragile, margins, digests
+        )
+
+
+def region_digest(values: Codes) -> str:
+    """Return the sha256 of answers in rank order, each row as little-endian int32 codes."""
+    return hashlib.sha256(np.ascontiguousarray(values, dtype="<i4").tobytes()).hexdigest()
+
+
+def empty_slab(form: CellFormat, offset: int, length: int, size: int, n_decisions: int) -> Slab:
+    """Return the slab of a length that was not evaluated."""
+    cells: Cells = np.zeros((0, form.width(n_decisions)), dtype=form.dtype)
+    none = np.zeros(0, dtype=np.int64)
+    return Slab(offset, length, size, n_decisions, 0, cells, none, np.zeros(0), ())

@@ -1,0 +1,51 @@
+"""How carefully a network is computed: float type, what a rounding bound covers, how much is measured.
+
+The stages of a network are made once per care and shared by all methods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from extract.network import Network
+from extract.readout import ReadOut
+from extract.verify.rounding import Arithmetic
+from extract.verify.stages import Stages
+from extract.verify.weight_norms import measure_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """Float type, one bound per row instead of per block, measured derivatives."""
+
+    dtype: type[np.floating[Any]]
+    per_row: bool
+    is_fine: bool
+
+    def describe(self) -> str:
+        """Return the words for a report."""
+        return np.dtype(self.dtype).name + (" with a bound per input" if self.per_row else "")
+
+
+QUICK, USUAL = Care(np.float32, False, False), Care(np.float64, False, False)
+CAREFUL, PRECISE = Care(np.float64, True, True), Care(np.longdouble, True, True)
+
+
+class CareStages:
+    """The stages of one network by care; ``claims`` are arithmetics whose decisions must agree with ours too."""
+
+    def __init__(self, network: Network, readout: ReadOut, claims: tuple[Arithmetic, ...]) -> None:
+        self.network, self.readout, self.claims = network, readout, claims
+        self._weights = measure_weights(network, readout)
+        self._made: dict[Care, Stages] = {}
+
+    def __call__(self, care: Care) -> Stages:
+        """Return the stages in an arithmetic, made at the first call."""
+        if care not in self._made:
+            self._made[care] = Stages(
+                self.network, self.readout, self._weights, care.dtype, self.claims, is_fine=care.is_fine
+            )
+        return self._made[care]

@@ -1,0 +1,165 @@
+"""The result of an enumeration does not depend on how it was cut up, and says what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extract.domain import Domain
+from extract.errors import DomainError
+from extract.network import Network
+from extract.progress import Silent
+from extract.verify import enumerate as enumeration
+from extract.verify.answer_table import AnswerTable
+from extract.verify.enumerate import enumerate_model, method_for
+from tests.networks import random_network
+from tests.unit.verify.enumeration_cases import make_domain
+
+READOUTS: tuple[dict[str, Any], ...] = (
+    {"at": "last"},
+    {"at": "every"},
+    {"at": "first"},
+    {"at": "last", "kind": "multilabel"},
+    {"at": "generate", "stop": "<e>", "max_new": 3},
+)
+
+
+def world(n_layers: int = 2, attention: Any = "causal", **domain: Any) -> tuple[Network, Domain]:
+    network = random_network(7, n_layers=n_layers, n_ctx=12, attention=attention)
+    return network, make_domain(**{"template": "<s> {x} <e>", "max_length": 5, **domain})
+
+
+def run(network: Network, domain: Domain, **options: Any) -> AnswerTable:
+    return enumerate_model(network, domain, progress=Silent(), **options)
+
+
+def contents(table: AnswerTable) -> list[tuple[int, int, int, tuple[str, ...], list[int]]]:
+    return [(s.offset, s.length, s.evaluated, s.digests, s.fragile.tolist()) for s in table.slabs]
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    def set_blocks(n_bytes: int) -> None:
+        monkeypatch.setattr(enumeration, "_BLOCK_BYTES", n_bytes)
+        monkeypatch.setattr(enumeration, "REGION", 8)
+        monkeypatch.setattr("extract.verify.answer_table.REGION", 8)
+
+    return set_blocks
+
+
+@pytest.mark.parametrize("readout", READOUTS, ids=lambda r: f"{r['at']}-{r.get('kind', 'argmax')}")
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_small_blocks_change_nothing(
+    readout: dict[str, Any], n_layers: int, tiny_blocks: Callable[[int], None]
+) -> None:
+    network, domain = world(n_layers, alphabet=("a", "b", "c"), **readout)
+    tiny_blocks(1 << 19)
+    whole = run(network, domain)
+    tiny_blocks(1)
+    assert contents(run(network, domain)) == contents(whole)
+    assert contents(run(network, domain, jobs=2)) == contents(whole)
+    assert whole.n_evaluated == domain.size and whole.reason == ""
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 999),
+    readout=st.sampled_from(READOUTS),
+    promise=st.sampled_from([None, {"matches": "(ab|b)*a?"}, {"where": "count(tokens == 'a') != 2"}]),
+)
+def test_methods_agree(seed: int, readout: dict[str, Any], promise: dict[str, Any] | None) -> None:
+    network = random_network(seed, n_layers=1, n_ctx=12)
+    domain = make_domain(template="<s> {x} <e>", max_length=4, promise=promise, **readout)
+    tables = {}
+    for method in ("sum table", "prefix trie", "plain"):
+        if method == "sum table" and readout["at"] not in ("last", "first"):
+            continue
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(enumeration, "method_for", lambda *_, method=method: method)
+            tables[method] = run(network, domain)
+            assert method in tables[method].methods[0]
+    first = contents(tables["plain"])
+    for table in tables.values():
+        assert contents(table) == first
+        assert table.min_margin == pytest.approx(tables["plain"].min_margin, abs=1e-5)
+
+
+def test_the_method_fits_the_network() -> None:
+    assert method_for(*world(1)) == "sum table"
+    assert method_for(*world(1, "bidirectional")) == "sum table"
+    assert method_for(*world(1, at="every")) == "prefix trie"
+    assert method_for(*world(2)) == "prefix trie"
+    assert method_for(*world(2, "bidirectional")) == "plain"
+
+
+@pytest.mark.parametrize("method", ["sum table", "prefix trie", "plain"])
+def test_a_stop_leaves_a_valid_beginning(method: str, tiny_blocks: Callable[[int], None]) -> None:
+    network, domain = {
+        "sum table": lambda: world(1, max_length=6),
+        "prefix trie": lambda: world(2, max_length=6),
+        "plain": lambda: world(2, "bidirectional", max_length=6),
+    }[method]()
+    tiny_blocks(1)
+    whole = run(network, domain)
+    calls: Iterator[int] = iter(range(10**6))
+    table = run(network, domain, stop=lambda: next(calls) >= 6)
+    assert table.reason == "stopped before all inputs were evaluated"
+    assert 0 < table.n_evaluated < domain.size
+    for slab, complete in zip(table.slabs, whole.slabs, strict=True):
+        assert (slab.offset, slab.length, slab.size) == (complete.offset, complete.length, complete.size)
+        done = table.values(slab.offset, slab.length, 0, slab.evaluated)
+        assert np.array_equal(done, whole.values(slab.offset, slab.length, 0, slab.evaluated))
+        with pytest.raises(DomainError):
+            table.values(slab.offset, slab.length, 0, slab.evaluated + 1)
+
+
+def test_budgets_leave_whole_lengths_out() -> None:
+    network, domain = world(2, offsets=(0, 2))
+    whole = run(network, domain)
+    less = run(network, domain, work_limit=whole.work - 1)
+    assert [(s.length, s.offset) for s in less.slabs if not s.evaluated] == [(5, 2)]
+    assert "length 5" in less.reason
+    assert all(s.evaluated in (0, s.size) for s in less.slabs)
+    nothing = run(network, domain, memory_bytes=1 << 20)
+    assert nothing.n_evaluated == 0 and "bytes" in nothing.reason
+    assert len(nothing.slabs) == len(whole.slabs)
+
+
+def test_prompts_longer_than_the_positions_are_left_out() -> None:
+    network, domain = world(2, max_length=12)
+    table = run(network, domain)
+    assert [s.length for s in table.slabs if s.evaluated] == list(range(1, 11))
+    assert "positions" in table.reason
+
+
+def test_offsets_are_different_inputs() -> None:
+    network, domain = world(2, offsets=(3, 0))
+    table = run(network, domain)
+    assert [(s.offset, s.length) for s in table.slabs] == [(o, n) for o in (3, 0) for n in range(1, 6)]
+    alone = run(network, make_domain(template="<s> {x} <e>", max_length=5))
+    assert [s.digests for s in table.slabs[5:]] == [s.digests for s in alone.slabs]
+
+
+def test_real_numbers_are_refused() -> None:
+    network = random_network(1)
+    domain = make_domain(kind="value")
+    with pytest.raises(DomainError, match="value"):
+        run(network, domain)
+
+
+def test_progress_counts_inputs() -> None:
+    seen: list[tuple[int, int | None]] = []
+
+    class Watching(Silent):
+        def advance(self, done: int, total: int | None, unit: str) -> None:
+            seen.append((done, total))
+
+    network, domain = world(2)
+    enumerate_model(network, domain, progress=Watching())
+    assert seen[-1] == (domain.size, domain.size)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
