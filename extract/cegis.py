@@ -88,7 +88,9 @@ class Synthesis:
     """What the loop found, best first, and why it stopped.
 
     ``complete_to_cost`` is the tree cost to which the searched fragment (search/layers.py) was exhausted on the last
-    probe set, ``unique_to_cost`` the same when the probe set was the whole domain and no other class matched.
+    probe set: no cheaper program of the fragment matches the model. ``unique_to_cost`` is the same cost once the best
+    program is certified and every rival found is settled: each program of the fragment up to it equals the best one on
+    the domain, or differs from the model on some input of the domain.
     """
 
     candidates: tuple[Candidate, ...]
@@ -157,13 +159,17 @@ class _Loop:
             self.rounds += 1
             self._rounds_left -= 1
             portfolio = self._search()
-            if not self._round(portfolio):
+            if portfolio.is_cut_short:
+                self.budget_hit = "time"
+            if not self._round(portfolio) or self.budget_hit:
                 return
         self.budget_hit = "rounds"
 
     def _search(self) -> Portfolio:
         self.progress.phase("search")
-        portfolio = Portfolio(self.oracle, self.probes, self.gate, self._budget_of_round(), self.progress)
+        portfolio = Portfolio(
+            self.oracle, self.probes, self.gate, self._budget_of_round(), self.progress, self.clock.is_over
+        )
         portfolio.solve()
         self._simplify(portfolio)
         self.spent.n_candidates += portfolio.spent.n_candidates
@@ -285,7 +291,10 @@ class _Loop:
             if relation == "equal" and len(self.candidates) < self.n_programs:
                 self._keep(rival, self._compare(rival), "rival")
         self.rivals = tuple(settled)
-        if len(self.probes) == self.oracle.domain.size and isinstance(self.candidates[0].verdict, Certified):
+        # the winner is the model on the domain, so whatever else matched the probes is equal to it there or refuted
+        # there; said only where the solver or the enumeration has settled each rival that was found
+        is_settled = all(rival.relation != "open" for rival in settled)
+        if isinstance(self.candidates[0].verdict, Certified) and is_settled and self.budget_hit is None:
             self.unique_to_cost = self.complete_to_cost
 
     def synthesis(self) -> Synthesis:

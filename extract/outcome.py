@@ -99,7 +99,8 @@ class Region:
 class Certificate:
     """A claim about one program with the evidence by region; ``extract check`` re-checks its stored form.
 
-    ``error_bound`` bounds, in logits, the rounding error of every margin counted as decided; ``fragile`` are inputs
+    ``error_bound`` bounds, in logits, the rounding error of every margin counted as decided (each is above its own
+    bound); ``least_margin_bound`` is the bound of the input with the least margin; ``fragile`` are inputs
     evaluated whose margin is within the bound even in the highest precision tried.
     """
 
@@ -109,6 +110,7 @@ class Certificate:
     regions: tuple[Region, ...]
     tally: Tally
     error_bound: float
+    least_margin_bound: float
     fragile: tuple[tuple[tuple[int, ...], int], ...]
     n_fragile: int
     assumptions: tuple[str, ...]

@@ -169,7 +169,7 @@ def numerics_part(domain: Domain, certificate: Certificate | None) -> Numerics |
     return Numerics(
         semantics=certificate.semantics,
         min_margin=finite(certificate.tally.min_margin),
-        error_bound=finite(certificate.error_bound),
+        error_bound=finite(certificate.least_margin_bound),
         fragile_count=count(certificate.n_fragile),
         fragile_examples=tuple(input_part(domain, tokens, offset) for tokens, offset in listed),
     )

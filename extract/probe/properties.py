@@ -14,7 +14,8 @@ from extract.readout import Inputs, same_answers
 
 Tokens = tuple[int, ...]
 
-_MOST_INPUTS = 200
+_MOST_INPUTS = 400
+_FEWEST_PAIRS = 24
 
 
 def observed_properties(oracle: Oracle, probes: ProbeSet, *, seed: int) -> dict[str, bool]:
@@ -35,8 +36,8 @@ def observed_properties(oracle: Oracle, probes: ProbeSet, *, seed: int) -> dict[
     for name, vary in variations.items():
         pairs = [(i, (vary(tokens), offset)) for i, (tokens, offset) in enumerate(rows) if len(tokens) > 1]
         pairs = [(i, row) for i, row in pairs if row != rows[i] and oracle.domain.contains(*row)]
-        if not pairs:
-            continue
+        if len(pairs) < _FEWEST_PAIRS:
+            continue  # a promise may leave so few variations that agreement says nothing
         before = probes.answers.values[[i for i, _ in pairs]]
         after = oracle.answer(Inputs.of([row for _, row in pairs])).values
         result[name] = bool(same_answers(before, after).all())

@@ -148,7 +148,10 @@ class VerdictPart(Part, frozen=True):
 
 
 class Numerics(Part, frozen=True):
-    """The number semantics of the claim and how far the evidence is from its limits, in logits."""
+    """The number semantics of the claim and how far the evidence is from its limits, in logits.
+
+    ``error_bound`` is the rounding bound of the input with the least margin; every decided input is above its own.
+    """
 
     semantics: str
     min_margin: float | None

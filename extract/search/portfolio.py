@@ -7,7 +7,7 @@ give the same programs whatever the order of discovery.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,14 +81,24 @@ class Portfolio:
     """Searches terms for every goal of one read-out on one probe set.
 
     ``solve`` runs the stages; ``states`` holds the results; ``complete_to_cost`` says to which tree cost the bank's
-    fragment was exhausted.
+    fragment was exhausted; ``is_over`` is asked before each level, and ``is_cut_short`` says that it ended the search.
     """
 
-    def __init__(self, oracle: Oracle, probes: ProbeSet, gate: ProbeSet, budget: Budget, progress: Progress) -> None:
+    def __init__(
+        self,
+        oracle: Oracle,
+        probes: ProbeSet,
+        gate: ProbeSet,
+        budget: Budget,
+        progress: Progress,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         vocabulary, readout = oracle.domain.vocabulary, oracle.domain.readout
         self.oracle = oracle
         self.budget = budget
         self.progress = progress
+        self.is_cut_short = False
+        self._is_over = is_over
         self.frame: Frame = frame_of(probes, vocabulary, readout)
         self._gate = gate
         self._gate_frame = frame_of(gate, vocabulary, readout)
@@ -177,6 +187,9 @@ class Portfolio:
         )
         self._watch(bank)
         for cost in range(1, self.budget.max_cost + 1):
+            if self._is_over():
+                self.is_cut_short = True
+                break
             before = bank.n_candidates
             grammar.grow(cost)
             self.progress.advance(bank.n_candidates, None, "candidates")
@@ -185,7 +198,7 @@ class Portfolio:
                 break
             if bank.n_candidates == before or self._is_enough(grammar, cost):
                 break
-        if not all(state.exact for state in self.states):
+        if not self.is_cut_short and not all(state.exact for state in self.states):
             grammar.add_heads(_HEAD_LEVEL)
             self._settle_level(bank, _HEAD_LEVEL)
         self.complete_to_cost = grammar.complete_to_cost
@@ -262,7 +275,8 @@ class Portfolio:
             if state.exact or not (state.goal.kind == "B" or state.goal.tag):
                 continue
             counts, ids = last_level.agreement(self._bank, state.goal, self.budget.max_cost)
-            for i in np.argsort(-counts, kind="stable")[:_MOST_KEPT]:
+            # each unit of cost must earn a probe, or terms that fit the model's mistakes crowd out the plain ones
+            for i in np.argsort(self._bank.costs(ids) - counts, kind="stable")[: 2 * _MOST_KEPT]:
                 self.consider(index, self._bank.term(int(ids[i])), "agreement")
 
     # -- what the grammar is given ----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from extract.vocabulary import Codes
 
 #: Ranks per region (outcome.Region).
 REGION = 65_536
-_BYTES_PER_REGION = 8 + 64
+_BYTES_PER_REGION = 8 + 8 + 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +30,8 @@ class Slab:
     """The answers of one offset and length: ranks 0 to ``evaluated`` of ``size``.
 
     ``fragile`` ranks, ascending, are evaluated but undecided; ``min_margins`` and ``digests`` have one entry per
-    region that was begun, margins over decided inputs only.
+    region that was begun, margins over decided inputs only; ``bounds`` holds the rounding bound under which the input
+    of each least margin was decided.
     """
 
     offset: int
@@ -41,6 +42,7 @@ class Slab:
     cells: Cells
     fragile: NDArray[np.int64]
     min_margins: NDArray[np.float64]
+    bounds: NDArray[np.float64]
     digests: tuple[str, ...]
 
     def regions(self) -> Iterator[tuple[int, int, int]]:
@@ -81,6 +83,15 @@ class AnswerTable:
         """The least margin among decided inputs, in logits; infinite if there are none."""
         return min((float(slab.min_margins.min(initial=np.inf)) for slab in self.slabs), default=float("inf"))
 
+    @property
+    def least_margin_bound(self) -> float:
+        """The rounding bound under which the input of the least margin was decided; 0 if none was."""
+        begun = [slab for slab in self.slabs if len(slab.min_margins)]
+        if not begun:
+            return 0.0
+        margins = np.concatenate([slab.min_margins for slab in begun])
+        return float(np.concatenate([slab.bounds for slab in begun])[margins.argmin()])
+
     def slab(self, offset: int, length: int) -> Slab:
         """Return the slab of an offset and length. Raises: DomainError if the table has none."""
         for slab in self.slabs:
@@ -110,6 +121,7 @@ class SlabWriter:
         self.error_bound = 0.0
         self._cells: Cells = np.zeros((size, form.width(n_decisions)), dtype=form.dtype)
         self._margins = np.full(-(-size // REGION), np.inf)
+        self._bounds = np.zeros(-(-size // REGION))
         self._doubtful: list[NDArray[np.int64]] = []
         self._lock = Lock()
 
@@ -144,7 +156,9 @@ class SlabWriter:
             self.error_bound = max(self.error_bound, bound)
         for region in range(start // REGION, -(-(start + n) // REGION)):
             part = margins[max(region * REGION - start, 0) : (region + 1) * REGION - start]
-            self._margins[region] = min(self._margins[region], float(part.min(initial=np.inf)))
+            least = float(part.min(initial=np.inf))
+            if least < self._margins[region]:
+                self._margins[region], self._bounds[region] = least, bound
 
     def rewrite(self, ranks: NDArray[np.int64], cells: Cells, margins: NDArray[Any], bounds: NDArray[Any]) -> None:
         """Write scattered ranks that were doubtful; those whose margin is not above their own bound stay so."""
@@ -153,7 +167,11 @@ class SlabWriter:
         self._doubtful.append(ranks[~is_sure])
         if is_sure.any():
             self.error_bound = max(self.error_bound, float(bounds[is_sure].max()))
-        np.minimum.at(self._margins, ranks[is_sure] // REGION, margins[is_sure].astype(np.float64))
+        for region in np.unique(ranks[is_sure] // REGION):
+            chosen = np.flatnonzero(is_sure & (ranks // REGION == region))
+            least = chosen[margins[chosen].argmin()]
+            if margins[least] < self._margins[region]:
+                self._margins[region], self._bounds[region] = margins[least], bounds[least]
 
     def doubtful(self) -> NDArray[np.int64]:
         """Return the ranks written as doubtful and forget them; ``rewrite`` must follow for every one."""
@@ -173,10 +191,10 @@ class SlabWriter:
             region_digest(self.form.decode(cells[start : start + REGION], self.n_decisions))
             for start in range(0, self.evaluated, REGION)
         )
-        margins = self._margins[: len(digests)]
-        return Slab(
-            self.offset, self.length, self.size, self.n_decisions, self.evaluated, cells, fragile, margins, digests
-        )
+        n = len(digests)
+        margins, bounds = self._margins[:n], self._bounds[:n]
+        facts = (self.offset, self.length, self.size, self.n_decisions, self.evaluated)
+        return Slab(*facts, cells, fragile, margins, bounds, digests)
 
 
 def region_digest(values: Codes) -> str:
@@ -188,4 +206,4 @@ def empty_slab(form: CellFormat, offset: int, length: int, size: int, n_decision
     """Return the slab of a length that was not evaluated."""
     cells: Cells = np.zeros((0, form.width(n_decisions)), dtype=form.dtype)
     none = np.zeros(0, dtype=np.int64)
-    return Slab(offset, length, size, n_decisions, 0, cells, none, np.zeros(0), ())
+    return Slab(offset, length, size, n_decisions, 0, cells, none, np.zeros(0), np.zeros(0), ())

@@ -152,6 +152,7 @@ def certificate_of(program: Program, table: AnswerTable, domain: Domain, compari
         comparison.regions,
         comparison.tally,
         table.error_bound,
+        table.least_margin_bound,
         fragile_inputs(table, domain, _N_FRAGILE_LISTED),
         table.n_fragile,
         table.assumptions,

@@ -44,7 +44,7 @@ class ExhaustiveVerifier:
         found = self.differences(program, 1)
         assert found.n_total is not None
         tally = Tally(found.n_compared - found.n_total, found.n_total)
-        certificate = Certificate(program, "test", "real", (), tally, 0.0, (), 0, ())
+        certificate = Certificate(program, "test", "real", (), tally, 0.0, 0.0, (), 0, ())
         if not found.rows:
             return Certified(certificate)
         tokens, offset = found.rows[0]
@@ -145,3 +145,15 @@ def test_no_budget_gives_no_program_and_no_error() -> None:
     task = TASKS["reverse"]
     result = solve(task.world, task.function, n_rounds=0)
     assert result.candidates == ()
+
+
+def test_a_model_wrong_on_many_inputs_still_gives_the_plain_program_as_the_best_known() -> None:
+    def function(codes: tuple[int, ...]) -> tuple[int, ...]:
+        is_wrong = len(codes) > 2 and sum((i + 3) * (c - codes[0] + 7) for i, c in enumerate(codes)) % 13 == 0
+        return codes[:-1] if is_wrong else codes
+
+    best = solve(COPIES, function).candidates[0]
+    assert isinstance(best.verdict, Refuted)
+    assert print_program(best.program) == (
+        "output = first(select(indices, step, '=='), tokens)\noutput_length = length\n"
+    )

@@ -42,7 +42,7 @@ def domain() -> Domain:
 
 def certificate(*regions: Region) -> Certificate:
     tally = sum((region.tally for region in regions), Tally())
-    return Certificate(PROGRAM, "enumeration", "real", regions, tally, 1e-9, (), 0, ("assumed",))
+    return Certificate(PROGRAM, "enumeration", "real", regions, tally, 1e-9, 1e-9, (), 0, ("assumed",))
 
 
 NETWORK = random_network(0)
