@@ -163,7 +163,8 @@ class _Loop:
                 self.budget_hit = "time"
             if not self._round(portfolio) or self.budget_hit:
                 return
-        self.budget_hit = "rounds"
+        if not any(self._has_few_exceptions(c.verdict) for c in self.candidates):
+            self.budget_hit = "rounds"
 
     def _search(self) -> Portfolio:
         self.progress.phase("search")

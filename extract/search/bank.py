@@ -146,7 +146,7 @@ class Bank:
 
     def costs(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return the tree costs of several terms. Shape: [term]."""
-        return self._provenance[ids, 4]
+        return np.asarray(self._provenance[ids, 4])
 
     def n_below(self, key: Key, cost: int) -> int:
         """Return how many representatives of a bucket cost less; they are the first rows of ``rows_up_to``."""

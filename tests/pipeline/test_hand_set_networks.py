@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.networks import random_network, write_gpt2
 
 from extract import RunRequest, run
 from extract.network import Network, Norm
+from tests.networks import random_network, write_gpt2
 
 NAMES = ["0", "1", "2", "<sep>"]
 WIDTH = 8

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.networks import random_network, write_gpt2
 
 from extract import RunRequest, run
 from extract.check.check import check_certificate
+from tests.networks import random_network, write_gpt2
 
 SPEC = """
 version = 1
@@ -26,7 +26,9 @@ kind = "argmax"
 """
 
 
-@pytest.mark.parametrize(("key", "value"), [("layer_norm_epsilon", 1e-3), ("activation_function", "relu"), ("n_head", 1)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("layer_norm_epsilon", 1e-3), ("activation_function", "relu"), ("n_head", 1)]
+)
 def test_another_config_is_rejected(tmp_path: Path, key: str, value: object) -> None:
     folder = write_gpt2(random_network(3, d_vocab=3, n_ctx=4), tmp_path / "checkpoint")
     (folder / "spec.toml").write_text(SPEC, encoding="utf-8")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.search.worlds import domain
 
 from extract.lang.batched import Batch, evaluate_term
 from extract.lang.cost import cost
 from extract.lang.syntax import parse_term, print_term
 from extract.simplify import simplified
+from tests.unit.search.worlds import domain
 
 WORLD = domain("01", lengths=(1, 6))
 

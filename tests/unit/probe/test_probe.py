@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tests.unit.search.worlds import domain, oracle
-
 from extract.probe.choose import choose_probes
 from extract.probe.properties import observed_properties
+from tests.unit.search.worlds import domain, oracle
 
 BITS = domain("01", lengths=(1, 9))
 ZERO, ONE = (BITS.vocabulary.symbol_code(c) for c in "01")
