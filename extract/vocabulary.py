@@ -85,6 +85,8 @@ class Vocabulary:
         """Return the text of a code: a symbol's name, or the integer in decimal."""
         if code == ABSENT:
             return ""
+        if code == SYMBOL_BASE - 1:
+            return "no symbol"  # what ``first`` and the like give on symbols where nothing is selected
         return self.symbols[code - SYMBOL_BASE] if code >= SYMBOL_BASE else str(code)
 
     def token_id(self, name: str) -> int:

@@ -17,6 +17,7 @@ from extract.check.promise import promise
 from extract.check.reader import Unreadable, parse_json, read_bytes
 
 ABSENT = -(2**31)
+_NO_SYMBOL = (1 << 30) - 1
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _PLACE = re.compile(r"\{x(?:\[(?:(-?\d+)|(-?\d*):(-?\d*))\])?\}")
 
@@ -60,6 +61,8 @@ class Task:
 
     def name(self, code: int) -> str:
         """Return the text of a code."""
+        if code == _NO_SYMBOL:
+            return "no symbol"
         return next((name for name, symbol in self.symbols.items() if symbol == code), str(code))
 
     def layout(self, length: int) -> list[int]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from extract.errors import ProgramError
 from extract.lang.batched import Batch, evaluate_term
 from extract.lang.cost import cost as term_cost
+from extract.lang.operators import DEFAULTED_NAMES
 from extract.lang.syntax import print_term
 from extract.lang.terms import Term
 from extract.oracle import Oracle, ProbeSet
@@ -32,7 +33,7 @@ from extract.search.builders import (
     reading_effort,
     symbol_or_integer,
 )
-from extract.search.frame import Frame, frame_of
+from extract.search.frame import NO_SYMBOL, Frame, frame_of
 from extract.search.goals import Goal, boolean_goal, goals_of
 from extract.search.layers import Grammar
 
@@ -46,6 +47,8 @@ _COVER_LIMIT = 48
 _INCOMPLETE_LEVELS = 4
 #: Heads added beyond the cost order are filed above every level that growth can reach.
 _HEAD_LEVEL = 1000
+#: Goal numbers from here down stand for a goal up to the default of its root.
+_DEFAULTED = -1000
 #: A term that gets fewer of the gate's inputs right is not worth keeping even as a partial answer.
 _LEAST_AGREEMENT = 0.5
 _ALMOST_ALL = 0.95
@@ -114,6 +117,7 @@ class Portfolio:
         self.complete_to_cost = 0
         self._seen: set[tuple[int, Term]] = set()
         self._derived: list[tuple[int, Goal, int, int]] = []  # state index, boolean goal, code if true, code if false
+        self._defaulted: list[tuple[int, int]] = []  # state index, code given where nothing is selected
 
     # -- the gate ---------------------------------------------------------------------------------------------------
     def consider(self, index: int, term: Term, stage: str) -> bool:
@@ -221,7 +225,7 @@ class Portfolio:
         return n_incomplete > (0 if all(state.exact for state in self.states) else _INCOMPLETE_LEVELS)
 
     def _watch(self, bank: Bank) -> None:
-        self._derived = []
+        self._derived, self._defaulted = [], []
         for index, state in enumerate(self.states):
             goal = state.goal
             if goal.kind == "B" or goal.tag:
@@ -233,7 +237,25 @@ class Portfolio:
                 bank.watch(-1 - len(self._derived), Key("B", "", goal.shape), derived.target)
                 self._derived.append((index, derived, codes[0], codes[1]))
 
+            self._watch_defaulted(bank, index, goal)
+
+    def _watch_defaulted(self, bank: Bank, index: int, goal: Goal) -> None:
+        """Watch for terms that give no symbol exactly where a symbol that is no input letter is wanted."""
+        domain = self.oracle.domain
+        letters = {int(domain.vocabulary.token_codes[i]) for i in domain.alphabet}
+        for code in goal.distinct_codes() if goal.tag == "T" else ():
+            if code not in letters:
+                target = np.where(goal.mask & (goal.codes == code), NO_SYMBOL, goal.target)
+                bank.watch(_DEFAULTED - len(self._defaulted), Key("I", "T", goal.shape), target)
+                self._defaulted.append((index, code))
+
     def _consider_hit(self, goal: int, term: Term, stage: str) -> None:
+        if goal <= _DEFAULTED:
+            index, code = self._defaulted[_DEFAULTED - goal]
+            if term.operator in DEFAULTED_NAMES:
+                default = symbol_or_integer(code, self.oracle.domain.vocabulary)
+                self.consider(index, Term(term.operator, (*term.arguments, default), term.data), stage)
+            return
         if goal >= 0:
             self.consider(goal, term, stage)
             return

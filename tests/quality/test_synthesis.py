@@ -77,7 +77,18 @@ SORTED = domain("0123", lengths=(1, 5), at="generate", numeric=True, max_new=7)
 PAIRS = domain("0123456", lengths=(2, 2), numeric=True)
 INCREASING = domain("0123456789", lengths=(2, 2), at="generate", numeric=True, where="increasing(tokens)", max_new=12)
 
+LETTERS = domain("abcn", lengths=(2, 5), where="not any(tokens == 'n')")
+NONE = LETTERS.vocabulary.symbol_code("<eos>")
+
+
+def follower(codes: tuple[int, ...]) -> tuple[int, ...]:
+    """The token after the latest earlier occurrence of the last token, or ``<eos>`` where there is none."""
+    found = [codes[i + 1] for i in range(len(codes) - 1) if codes[i] == codes[-1]]
+    return (found[-1] if found else NONE,)
+
+
 TASKS = {
+    "induction": Task(LETTERS, follower, 8),
     "first token": Task(BITS, lambda c: (c[0],), 3),
     "last token": Task(BITS, lambda c: (c[-1],), 3),
     "parity of ones": Task(BITS, lambda c: ((ZERO, ONE)[c.count(ONE) % 2],), 11),

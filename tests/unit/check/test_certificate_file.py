@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extract import VerifyRequest, verify_program
 from extract.certificate_file import (
     certificate_bytes,
     read_certificate,
@@ -19,13 +20,14 @@ from extract.certificate_file import (
     status_of,
     write_certificate,
 )
+from extract.check.check import check_certificate
 from extract.domain import Domain, build_domain
 from extract.errors import CertificateError, OutputError
 from extract.lang.promise import compile_promise
 from extract.lang.syntax import parse_program
 from extract.outcome import Certificate, Counterexample, Region, Tally
 from extract.spec import parse_spec
-from tests.networks import random_network
+from tests.networks import random_network, write_gpt2
 
 PROGRAM = parse_program("output = last(everywhere, tokens, 'a')", "value")
 
@@ -127,3 +129,19 @@ def test_an_edited_file_is_not_read(domain: Domain, tmp_path: Path) -> None:
         read_certificate(path)
     with pytest.raises(CertificateError, match="read"):
         read_certificate(tmp_path / "missing")
+
+
+def test_no_symbol_has_one_name_on_both_sides(tmp_path: Path) -> None:
+    """A refuted program may answer "no symbol"; the exceptions listed must replay under the checker's names."""
+    folder = write_gpt2(random_network(1, d_vocab=3, n_ctx=4), tmp_path / "checkpoint")
+    (folder / "spec.toml").write_text(
+        'version = 1\nname = "t"\n[tokens]\nvocab = ["a", "b", "c"]\n[domain]\nmin_length = 1\nmax_length = 2\n'
+        'template = "{x}"\n[readout]\nat = "last"\nkind = "argmax"\n',
+        encoding="utf-8",
+    )
+    program = "output = last(keys_where(indices == 1), tokens)"
+    certificate = tmp_path / "t.cert.json"
+    report = verify_program(VerifyRequest(checkpoint=folder, program=program, certificate=certificate))
+    assert report.status == "refuted"
+    assert "no symbol" in certificate.read_text(encoding="utf-8")
+    assert check_certificate(certificate, folder).accepted
