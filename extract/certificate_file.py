@@ -1,7 +1,7 @@
 """Certificates as files: a claim with its evidence by region, in a JSON form that other code re-checks.
 
-The bytes are a function of the claim alone. This room builds, writes and reads the form; it checks only that a file
-is whole (its own sha256), never that what it says is true: that is what ``extract.check`` is for.
+The bytes are a function of the claim alone and carry their own sha256. This room builds the form and judges nothing:
+whether what it says is true is for ``extract.check``.
 """
 
 from __future__ import annotations
@@ -9,15 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
 from extract.domain import Domain
-from extract.errors import CertificateError, OutputError
+from extract.errors import CertificateError
 from extract.lang.syntax import print_program
 from extract.network import Architecture, Network
 from extract.outcome import Certificate, Counterexample, Region, Tally
@@ -28,7 +24,6 @@ SCHEMA = "extract.certificate/1"
 MAX_LISTED = 1000
 #: A difference on more than one input in this many is a refutation, never an exception.
 EXCEPTIONS_PER = 100
-_LARGEST_BYTES = 128 << 20
 
 Status = Literal["proved", "proved_except", "refuted", "undecided"]
 
@@ -116,51 +111,6 @@ def self_digest(value: dict[str, Any]) -> str:
     body = {key: part for key, part in value.items() if key != "self_sha256"}
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_certificate(path: Path, data: bytes) -> None:
-    """Write a certificate's bytes whole or not at all: temporary name, sync, rename. Raises: OutputError."""
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def read_certificate(path: Path) -> dict[str, Any]:
-    """Return the value of a certificate file that is whole and of this schema; nothing it claims is checked.
-
-    Raises:  CertificateError with the value found, what was expected and the file.
-    """
-    place = str(path)
-    try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST_BYTES + 1)
-        value = json.loads(data.decode("utf-8")) if len(data) <= _LARGEST_BYTES else None
-    except OSError as error:
-        raise CertificateError(f"cannot be read: {error.strerror or error}", place=place) from error
-    except (ValueError, RecursionError) as error:
-        raise CertificateError(
-            f"is not JSON: {error}", hint="a certificate is a .cert.json file", place=place
-        ) from error
-    schema = value.get("schema") if isinstance(value, dict) else type(value).__name__
-    if not isinstance(value, dict) or schema != SCHEMA:
-        raise CertificateError(f"schema is {schema!r}, expected {SCHEMA!r}", place=place)
-    try:
-        is_whole = value.get("self_sha256") == self_digest(value)
-    except ValueError:
-        is_whole = False
-    if not is_whole:
-        raise CertificateError("self_sha256 is not that of the content, expected an unedited file", place=place)
-    return value
 
 
 def _finite(margin: float) -> float | None:

@@ -14,15 +14,13 @@ from hypothesis import strategies as st
 from extract import VerifyRequest, verify_program
 from extract.certificate_file import (
     certificate_bytes,
-    read_certificate,
     seal,
     self_digest,
     status_of,
-    write_certificate,
 )
 from extract.check.check import check_certificate
 from extract.domain import Domain, build_domain
-from extract.errors import CertificateError, OutputError
+from extract.errors import CertificateError
 from extract.lang.promise import compile_promise
 from extract.lang.syntax import parse_program
 from extract.outcome import Certificate, Counterexample, Region, Tally
@@ -102,33 +100,6 @@ def test_statuses_follow_from_the_numbers(agree: int, disagree: int, undecided: 
         assert undecided == 0
         assert 0 < disagree <= (agree + disagree) / 100
     assert (status == "undecided") == (disagree == 0 and undecided > 0)
-
-
-def test_files_are_written_whole_and_read_back(domain: Domain, tmp_path: Path) -> None:
-    path, value = tmp_path / "a.cert.json", made(domain, *REGIONS)
-    write_certificate(path, seal(value))
-    write_certificate(path, seal(value))
-    assert read_certificate(path) == value
-    assert [p.name for p in tmp_path.iterdir()] == ["a.cert.json"]
-    with pytest.raises(OutputError):
-        write_certificate(tmp_path / "nowhere" / "a.cert.json", b"")
-
-
-@pytest.mark.parametrize("data", (b"", b"{", b"[]", b'{"schema": "extract.result/1"}', b"\xff", b"[" * 100_000))
-def test_other_files_are_not_certificates(data: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "a.cert.json"
-    path.write_bytes(data)
-    with pytest.raises(CertificateError):
-        read_certificate(path)
-
-
-def test_an_edited_file_is_not_read(domain: Domain, tmp_path: Path) -> None:
-    path = tmp_path / "a.cert.json"
-    path.write_bytes(seal(made(domain, *REGIONS)).replace(b'"agree": "5"', b'"agree": "6"'))
-    with pytest.raises(CertificateError, match="self_sha256"):
-        read_certificate(path)
-    with pytest.raises(CertificateError, match="read"):
-        read_certificate(tmp_path / "missing")
 
 
 def test_no_symbol_has_one_name_on_both_sides(tmp_path: Path) -> None:
