@@ -56,6 +56,8 @@ class SecondLook:
             self._plainly(writer, PRECISE)
 
     def _plainly(self, writer: SlabWriter, care: Care) -> None:
+        if not writer.n_doubtful:
+            return
         stages = self.stages(care)
 
         def decide(ranks: NDArray[np.int64]) -> None:

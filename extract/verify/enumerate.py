@@ -37,8 +37,13 @@ _DOUBTFUL_LEAST = 512
 #: The share of the memory allowed that methods may hold beside the answers: one in so many.
 _WORKING_SHARE = 4
 _LEAST_WORKING_BYTES = 1 << 20
-#: Bytes of hidden activations per block: about half of a core's second-level cache.
-_BLOCK_BYTES = 1 << 19
+#: Bytes of hidden activations per block: a few would fit into a core's second-level cache, but blocks cost some 0.3 ms
+#: each whatever their size.
+_BLOCK_BYTES = 1 << 20
+#: Inputs of a sum table decided before the first question whether its arithmetic is careful enough.
+_PROBE = 2 * _DOUBTFUL_LEAST
+#: Lengths of fewer inputs are decided in float64 at once: a float32 table would save less than a second look costs.
+_QUICK_LEAST = 1024
 
 ASSUMPTIONS = (
     "our float arithmetic is IEEE 754 with round-to-nearest; exp, tanh and erf are good to 4 ulps",
@@ -109,6 +114,7 @@ class _Enumeration:
         self.table_bytes = memory_bytes - self.working_bytes
         self.methods: list[str] = []
         self.reason, self.error_bound, self.done, self.planned = "", 0.0, 0, 0
+        self.least_care = 0
 
     def run(self, work_limit: int | None) -> AnswerTable:
         """Evaluate what is chosen and return the table."""
@@ -153,12 +159,17 @@ class _Enumeration:
     def _group(self, lengths: tuple[int, ...], offset: int) -> list[Slab]:
         """Evaluate some lengths at one offset, starting over more carefully as often as needed."""
         before, cares = self.done, self._cares()
-        for care in cares:
+        # bounds hardly depend on the length: what was too doubtful once is not tried again, nor where little is to save
+        is_small = self.method == "sum table" and sum(map(self.domain.size_at, lengths)) < _QUICK_LEAST
+        for index, care in enumerate(cares):
+            if index < max(self.least_care, int(is_small)):
+                continue
             writers = {n: self._writer(n, offset) for n in lengths}
             self.done = before
             try:
                 self._evaluate(writers, offset, care, is_last=care is cares[-1])
             except _TooDoubtful:
+                self.least_care = index + 1
                 continue
             self.methods.append(f"{self.used}, {care.describe()}")
             for writer in writers.values():
@@ -180,7 +191,10 @@ class _Enumeration:
         return SlabWriter(self.form, offset, length, size, width)
 
     def _look_again(self, writer: SlabWriter, care: Care) -> None:
-        if self.method == "sum table" and care == QUICK and writer.n_doubtful > _DOUBTFUL_LEAST:
+        if not writer.n_doubtful:
+            return
+        few = min(_DOUBTFUL_LEAST, writer.size // _PROBE)
+        if self.method == "sum table" and care == QUICK and writer.n_doubtful > few:
             table = self._sum_table(writer, USUAL)
             if table is not None:
                 self.second_look.by_table(writer, table, self._chunk_size(USUAL))
@@ -249,7 +263,8 @@ class _Enumeration:
                 table.decide(run[0], run[1], writer, chunk)
             return run[1]
 
-        runs = list(sum_table.regions_of(writer.size, REGION))
+        probe = min(_PROBE, writer.size)
+        runs = [(0, probe), *sum_table.regions_of(probe, writer.size, REGION)]
         if self.jobs == 1 or len(runs) == 1:
             for run in runs:
                 writer.evaluated = decide(run)

@@ -22,7 +22,7 @@ from extract.verify.answer_table import SlabWriter
 from extract.verify.cells import CellFormat, Cells
 from extract.verify.rounding import Scalar
 from extract.verify.stages import Projections, Stages, Stream, Weighing
-from extract.verify.terms import TokenTerms
+from extract.verify.terms import TokenParts, TokenTerms, cells_of
 from extract.verify.trie_attention import Indices, Level, Lineage, Trunk, attend, attend_by_sums
 from extract.verify.trie_plan import LETTER, WalkPlan
 
@@ -96,6 +96,11 @@ class TrieWalk:
         self._has_sums = stages.n_layers > 0 and not per_row
         self._keeps_first = not self._has_sums or self.at == "generate"
         self._terms: dict[tuple[int, int], TokenTerms] = {}
+        if self._has_sums:
+            ends = {plan.end_of(length) for length in plan.lengths}
+            layouts = [self._layout((len(plan.body), 0)), *(self._layout((end, len(plan.tail))) for end in ends)]
+            cells = [cell for layout in layouts for cell in cells_of(layout, self.alphabet)]
+            self._parts = TokenParts(stages, cells, offset)
         self._is_over = False
 
     def run(self, jobs: int = 1) -> Iterator[int]:
@@ -214,13 +219,16 @@ class TrieWalk:
         stream = stages.embed(new.tokens, self.offset + parent.position + 1, self.group)
         for layer in range(stages.n_layers):
             if layer == 0 and place is not None and self._has_sums:
-                kept.append(self._projected(parent, rows, stream, layer) if self._keeps_first else None)
+                kept.append(
+                    self._projected(parent, rows, stream, layer, has_queries=False) if self._keeps_first else None
+                )
                 if layer < last or is_read:
                     stream = self._first_layer(lineage, new, place)
                 continue
-            parts = self._projected(parent, rows, stream, layer)
+            has_queries = layer < last or is_read
+            parts = self._projected(parent, rows, stream, layer, has_queries=has_queries)
             kept.append(parts)
-            if layer < last or is_read:
+            if has_queries:
                 heads, spread = attend(stages, layer, parts, lineage, self.group)
                 errors = stages.attended(layer, parts, Weighing(parent.position + 2, spread=spread))
                 stream = stages.mlp(layer, stages.combine(layer, stream, heads, errors, self.group), self.group)
@@ -230,9 +238,11 @@ class TrieWalk:
         )  # fmt: skip
         return self._decided(block, stream) if is_read else block
 
-    def _projected(self, parent: _Block, rows: Indices, stream: Stream, layer: int) -> Projections:
+    def _projected(
+        self, parent: _Block, rows: Indices, stream: Stream, layer: int, *, has_queries: bool
+    ) -> Projections:
         """Return a layer's projections, key and value measures widened to all that each node sees."""
-        parts = self.stages.project(layer, stream, self.group)
+        parts = self.stages.project(layer, stream, self.group, has_queries=has_queries)
         before = parent.lineage.seen(layer)
         if before is None:
             return parts
@@ -247,13 +257,15 @@ class TrieWalk:
         """Return the stream after the first layer, its attention served by sums."""
         stages, n_keys = self.stages, new.parent.position + 2
         if place not in self._terms:
-            letters = iter(range(len(self.plan.body)))
-            cells = [-1 - next(letters) if token == LETTER else token for token in self.plan.body[: place[0]]]
-            layout = (*cells, *self.plan.tail[: place[1]])
-            terms = TokenTerms(stages, self.alphabet, layout, n_keys, n_keys - 1, self.offset)
-            self._terms[place] = terms
+            self._terms[place] = TokenTerms(self._parts, self.alphabet, self._layout(place), n_keys, n_keys - 1)
         stream, heads, errors = attend_by_sums(stages, self._terms[place], lineage, new.letters, len(new.rows), n_keys)
         return stages.mlp(0, stages.combine(0, stream, heads, errors))
+
+    def _layout(self, place: tuple[int, int]) -> tuple[int, ...]:
+        """Return what stands up to a place: so many entries of the body, then so many of the tail."""
+        letters = iter(range(len(self.plan.body)))
+        cells = [-1 - next(letters) if token == LETTER else token for token in self.plan.body[: place[0]]]
+        return (*cells, *self.plan.tail[: place[1]])
 
     def _decided(self, block: _Block, stream: Stream) -> _Block:
         """Return the block with the decision at each of its nodes, after those on the way where every one counts."""

@@ -176,11 +176,14 @@ class Analysis:
     def linear(self, i: int, norms: LinearNorms, x_norm: Scalar) -> Scalar:
         """Rounding of arithmetic i in x @ W + b alone; ``x_norm`` bounds its computed x.
 
-        A layer norm's gain and shift before the map, if any, are inside ``norms``.
+        A layer norm's gain and shift before the map, if any, are inside ``norms``: applied to x, or multiplied into W
+        and b beforehand at one more rounding of each entry than W has (n_terms + 2 of the shift).
         """
         a = self.arithmetics[i]
         size = norms.absolute * x_norm + norms.shift
-        error = gamma(norms.n_terms + 4, a.unit) * size + norms.n_terms * norms.n_out * a.tiny
+        # what underflows: n_terms products for every output, and so many entries of W times x
+        lost = norms.n_terms * norms.n_out * a.tiny * (1 + larger(1.0, x_norm))
+        error = gamma(norms.n_terms + 4, a.unit) * size + lost
         return self._guard(a, error, size)
 
     def measured(self, norm: Scalar, reach: Scalar, source: Errors, norms: LinearNorms, x_norm: Scalar) -> Measured:
@@ -277,7 +280,8 @@ class Analysis:
         result = []
         for a, e in zip(self.arithmetics, errors, strict=True):
             size = head.absolute * (x_norm + e) + head.shift
-            rest = gamma(self.weights.d_model + 6, a.unit) * size + 4 * self.weights.d_model * a.tiny
+            lost = 4 * self.weights.d_model * a.tiny * (1 + larger(1.0, x_norm))
+            rest = gamma(self.weights.d_model + 6, a.unit) * size + lost
             if a is self.arithmetics[0]:
                 rest = rest + _TIE * larger(1.0, size)
             result.append(self._guard(a, head.spectral * e + rest, size))

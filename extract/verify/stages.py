@@ -64,12 +64,12 @@ class Projections:
 
 @dataclass(frozen=True, slots=True)
 class _LayerArrays:
-    norm_attention: tuple[Floats, Floats] | None
+    """A layer's maps, the gain and shift of the layer norms before them multiplied in."""
+
     W_QKV: Floats
     b_QKV: Floats
     W_O: Floats
     b_O: Floats
-    norm_mlp: tuple[Floats, Floats] | None
     W_in: Floats
     b_in: Floats
     W_out: Floats
@@ -108,30 +108,35 @@ class Stages:
         self._embed = self._cast(network.embed.T)
         self._positions = None if network.pos_embed is None else self._cast(network.pos_embed.T)
         self._layers = tuple(self._layer(layer) for layer in network.layers)
-        self._norm_final = self._norm(network.norm_final)
         choices = list(readout.choices)
-        self._unembed = self._cast(network.W_U[:, choices].T)
-        self._unembed_bias = self._cast(network.b_U[choices])[:, None]
+        self._unembed, self._unembed_bias = self._folded(
+            network.norm_final, network.W_U[:, choices], network.b_U[choices]
+        )
 
     def _cast(self, array: Floats) -> Floats:
         return np.ascontiguousarray(array, dtype=self.dtype)
 
-    def _norm(self, norm: Norm | None) -> tuple[Floats, Floats] | None:
-        return None if norm is None else (self._cast(norm.weight)[:, None], self._cast(norm.bias)[:, None])
+    def _folded(self, norm: Norm | None, weights: Floats, bias: Floats) -> tuple[Floats, Floats]:
+        """Return (gain * W)^T and the column shift @ W + b of a map after a layer norm.
+
+        Both are computed in float64 at least: a product of two float32 numbers is exact there.
+        """
+        if norm is None:
+            return self._cast(weights.T), self._cast(bias)[:, None]
+        wide = np.promote_types(self.dtype, np.float64)
+        matrix = weights.astype(wide)
+        shift = norm.bias.astype(wide) @ matrix + bias.astype(wide)
+        return self._cast((matrix * norm.weight.astype(wide)[:, None]).T), self._cast(shift)[:, None]
 
     def _layer(self, layer: Layer) -> _LayerArrays:
         d = self.architecture.d_model
-        joined = [w.transpose(0, 2, 1).reshape(-1, d) for w in (layer.W_Q, layer.W_K, layer.W_V)]
-        biases = [b.reshape(-1) for b in (layer.b_Q, layer.b_K, layer.b_V)]
+        joined = np.concatenate([w.transpose(1, 0, 2).reshape(d, -1) for w in (layer.W_Q, layer.W_K, layer.W_V)], 1)
+        biases = np.concatenate([b.reshape(-1) for b in (layer.b_Q, layer.b_K, layer.b_V)])
         return _LayerArrays(
-            self._norm(layer.norm_attention),
-            self._cast(np.concatenate(joined)),
-            self._cast(np.concatenate(biases))[:, None],
+            *self._folded(layer.norm_attention, joined, biases),
             self._cast(layer.W_O.reshape(-1, d).T),
             self._cast(layer.b_O)[:, None],
-            self._norm(layer.norm_mlp),
-            self._cast(layer.W_in.T),
-            self._cast(layer.b_in)[:, None],
+            *self._folded(layer.norm_mlp, layer.W_in, layer.b_in),
             self._cast(layer.W_out.T),
             self._cast(layer.b_out)[:, None],
             *self._fine_arrays(layer),
@@ -158,18 +163,26 @@ class Stages:
         norm = _largest(rows, group)
         return Stream(rows, norm, self.analysis.embed(norm))
 
-    def project(self, layer: int, stream: Stream, group: int | None = None) -> Projections:
-        """Return the layer's queries, keys and values of every row, of the layer norm of the stream."""
+    def project(self, layer: int, stream: Stream, group: int | None = None, *, has_queries: bool = True) -> Projections:
+        """Return the layer's queries, keys and values of every row, of the layer norm of the stream.
+
+        Without queries their array is empty and their measures are nothing's.
+        """
         arrays, norms = self._layers[layer], self.analysis.weights.layers[layer]
-        rows, errors, size = self._normalised(stream, arrays.norm_attention, group)
-        joined = arrays.W_QKV @ rows
-        joined += arrays.b_QKV
+        rows, errors, size = self._normalised(stream, self.network.layers[layer].norm_attention is not None, group)
         width = self.n_heads * self.d_head
-        query, key, value = (joined[i * width : (i + 1) * width] for i in range(3))
-        q, k, v = (_root(group_max(self._squares(part), group)) for part in (query, key, value))
+        first = 0 if has_queries else width
+        joined = arrays.W_QKV[first:] @ rows
+        joined += arrays.b_QKV[first:]
+        key, value = joined[width - first : 2 * width - first], joined[2 * width - first :]
+        query = joined[: width - first]
+        q: Scalar = 0.0
+        if has_queries:
+            q = _root(group_max(self._squares(query), group))
+        k, v = (_root(group_max(self._squares(part), group)) for part in (key, value))
         q_reach, k_reach = q * norms.key.spectral, k * norms.query.spectral
         if self.is_fine:
-            q_reach = self._reach(query, arrays.gained_K, norms.key, q, group)
+            q_reach = self._reach(query, arrays.gained_K, norms.key, q, group) if has_queries else 0.0
             k_reach = self._reach(key, arrays.gained_Q, norms.query, k, group)
         measured = self.analysis.measured
         return Projections(
@@ -214,7 +227,7 @@ class Stages:
         """Return the stream plus the layer's MLP of its layer norm."""
         arrays, analysis, kind = self._layers[layer], self.analysis, self.architecture.activation
         norms = analysis.weights.layers[layer]
-        rows, errors, size = self._normalised(stream, arrays.norm_mlp, group)
+        rows, errors, size = self._normalised(stream, self.network.layers[layer].norm_mlp is not None, group)
         hidden, spare = self._scratch(len(arrays.W_in), rows.shape[1])
         np.matmul(arrays.W_in, rows, out=hidden)
         hidden += arrays.b_in
@@ -247,17 +260,15 @@ class Stages:
 
     def logits(self, stream: Stream, group: int | None = None) -> tuple[Floats, Scalar]:
         """Return the chosen logits [choice, row] and the margin above which a decision is certain."""
-        rows, errors, size = self._normalised(stream, self._norm_final, group)
+        rows, errors, size = self._normalised(stream, self.network.norm_final is not None, group)
         logits = self._unembed @ rows
         logits += self._unembed_bias
         return logits, self.analysis.margin_bound(self.analysis.head(errors, size))
 
-    def _normalised(
-        self, stream: Stream, norm: tuple[Floats, Floats] | None, group: int | None
-    ) -> tuple[Floats, Errors, Scalar]:
-        """Return the layer norm of every row, its error before gain and shift, and a bound of its norm then."""
+    def _normalised(self, stream: Stream, has_norm: bool, group: int | None) -> tuple[Floats, Errors, Scalar]:
+        """Return the layer norm of every row before gain and shift, its error and a bound of its norm."""
         x = stream.rows
-        if norm is None:
+        if not has_norm:
             return x, stream.errors, self.analysis.norm(stream.norm, stream.errors)
         d = len(x)
         centred = x - np.add.reduce(x, axis=0) * self.dtype.type(1 / d)
@@ -267,8 +278,6 @@ class Stages:
         deviation = np.sqrt(variance, out=variance)
         errors = self.analysis.normalise(stream.errors, group_min(deviation, group), stream.norm)
         centred /= deviation
-        centred *= norm[0]
-        centred += norm[1]
         return centred, errors, math.sqrt(d)
 
 

@@ -21,7 +21,7 @@ from extract.network import Architecture
 from extract.verify.answer_table import SlabWriter
 from extract.verify.cells import CellFormat, Cells
 from extract.verify.stages import Floats, Stages, Stream
-from extract.verify.terms import TokenTerms
+from extract.verify.terms import TokenParts, TokenTerms, cells_of
 from extract.verify.trie_attention import quotient
 
 
@@ -61,7 +61,11 @@ class SumTable:
         self.n_keys = len(seen)
         self.query_letter = -1 - layout[read] if layout[read] < 0 else None
         self.is_small = False
-        self._terms = TokenTerms(stages, np.array(domain.alphabet), layout, len(seen), read, offset)
+        # sums of counts stay under the number of all strings, restricted or not; Python's integers where that is large
+        self._count_type = np.dtype(np.int64 if graph.n_letters**length < 2**62 else object)
+        alphabet = np.array(domain.alphabet)
+        made = TokenParts(stages, cells_of(layout, alphabet), offset)
+        self._terms = TokenTerms(made, alphabet, layout, len(seen), read)
         cut, n_floats = self._cut()
         if n_floats > max_table_floats:
             return
@@ -78,7 +82,7 @@ class SumTable:
 
     def _counts(self) -> list[NDArray[Any]]:
         """Return the number of suffixes of every node, by depth, exactly."""
-        counts: list[NDArray[Any]] = [self.graph.accept[self.length].astype(object)]
+        counts: list[NDArray[Any]] = [self.graph.accept[self.length].astype(self._count_type)]
         for depth in range(self.length - 1, -1, -1):
             following, ahead = self.graph.next[depth], counts[-1]
             counts.append(np.where(following >= 0, ahead[following], 0).sum(axis=1))
@@ -88,7 +92,7 @@ class SumTable:
         """Return the depth that makes the tables least, and their floats."""
         suffixes = self._counts()
         self._reachable = [np.asarray(c > 0, dtype=np.bool_) for c in suffixes]
-        prefixes: NDArray[Any] = np.ones(1, dtype=object)
+        prefixes: NDArray[Any] = np.ones(1, dtype=self._count_type)
         best = (0, -1)
         variants = 1 if self.query_letter is None else self.graph.n_letters
         width = self._terms.width
@@ -100,7 +104,7 @@ class SumTable:
             if best[1] < 0 or size < best[1]:
                 best = (depth, size)
             if depth < self.length:
-                ahead: NDArray[Any] = np.zeros(len(self.graph.accept[depth + 1]), dtype=object)
+                ahead: NDArray[Any] = np.zeros(len(self.graph.accept[depth + 1]), dtype=self._count_type)
                 for letter in range(self.graph.n_letters):
                     target = self.graph.next[depth][:, letter]
                     np.add.at(ahead, target[target >= 0], prefixes[target >= 0])
@@ -197,7 +201,9 @@ def work_per_input(a: Architecture) -> int:
     return width * (2 + a.d_model) + 2 * a.d_model * a.d_mlp + 4 * a.d_model + 8 * a.d_mlp
 
 
-def regions_of(size: int, run: int) -> Iterator[tuple[int, int]]:
-    """Yield consecutive runs of ranks."""
-    for start in range(0, size, run):
-        yield start, min(start + run, size)
+def regions_of(first: int, size: int, run: int) -> Iterator[tuple[int, int]]:
+    """Yield consecutive runs of the ranks from the first on; all but the first begin at multiples of a run."""
+    while first < size:
+        stop = min(first - first % run + run, size)
+        yield first, stop
+        first = stop

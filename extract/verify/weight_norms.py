@@ -1,7 +1,8 @@
 """Norms of a network's weights, bounded from above rigorously: all that the error analysis needs to know of them.
 
 The 2-norm of a matrix is bounded by the Frobenius norm of a high power of its Gram matrix (Gelfand), computed in
-float64 with its own rounding error added. It refuses to know any activation.
+float64 with its own rounding error added; that of a matrix of absolute values by a test vector (Collatz, Wielandt).
+It refuses to know any activation.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ Matrix = NDArray[np.float64]
 _UNIT = 2.0**-53
 _SLACK = 1 + 2.0**-30
 _SQUARINGS = 5
+#: Power iterations towards a test vector, and its least entry against its largest.
+_ITERATIONS = 6
+_LEAST_ENTRY = 1e-6
 #: Choices up to here have their differences bounded pair by pair.
 _MAX_PAIRED_CHOICES = 256
 
@@ -92,17 +96,44 @@ def spectral_bound(matrix: NDArray[Any]) -> float:
     rows, columns = a.shape
     gram = a @ a.T if rows <= columns else a.T @ a
     error = _gamma(max(rows, columns) + 4) * frobenius * frobenius
+    spare = np.empty_like(gram)
     log_bound, power = 0.0, 0.5
     for _ in range(_SQUARINGS):
         size = math.sqrt(float((gram * gram).sum())) * _SLACK + error
         # gram = size * unit matrix: its 2-norm to the running power is size^power times that of the unit matrix
         log_bound += power * math.log(size)
-        gram, error = gram / size, error / size + 2 * _UNIT
-        gram, error = gram @ gram, 2 * error + error * error + _gamma(len(gram) + 2)
+        gram /= size
+        error = error / size + 2 * _UNIT
+        np.matmul(gram, gram, out=spare)
+        gram, spare, error = spare, gram, 2 * error + error * error + _gamma(len(gram) + 2)
         power /= 2
     size = math.sqrt(float((gram * gram).sum())) * _SLACK + error
     bound = math.exp(log_bound + power * math.log(size)) * largest * (1 + 2.0**-20)
     return min(bound, frobenius * largest * _SLACK)
+
+
+def absolute_bound(matrix: NDArray[Any]) -> float:
+    """Return an upper bound of the 2-norm of the matrix of absolute values.
+
+    For a matrix A without negative entries and any positive vector x, ||A||_2^2 <= max_i (A^T A x)_i / x_i; x is the
+    outcome of a few power iterations, and the sums of non-negative terms are exact to their roundings.
+    Ensures: at least the exact 2-norm, infinite when it may overflow.
+    """
+    a = np.abs(np.asarray(matrix, dtype=np.float64))
+    if a.size == 0:
+        return 0.0
+    largest = float(a.max())
+    if largest == 0.0 or not math.isfinite(largest):
+        return largest
+    a = a / largest
+    # the largest entry is 1, and so the norm at least 1: what underflows is far below the slack
+    x: Matrix = np.ones(a.shape[1])
+    for _ in range(_ITERATIONS):
+        x = a.T @ (a @ x)
+        x = np.maximum(x / x.max(), _LEAST_ENTRY)
+    ratio = float(((a.T @ (a @ x)) / x).max())
+    bound = math.sqrt(ratio * (1 + _gamma(sum(a.shape) + 8))) * largest * _SLACK
+    return min(bound, _length(a) * largest * _SLACK)
 
 
 def measure_weights(network: Network, readout: ReadOut) -> WeightNorms:
@@ -118,7 +149,9 @@ def _layer(network: Network, index: int, layer: Layer) -> LayerNorms:
     a = network.architecture
 
     def per_head(weights: NDArray[Any], bias: NDArray[Any]) -> LinearNorms:
-        heads = [_linear(layer.norm_attention, weights[h], bias[h]) for h in range(a.n_heads)]
+        return worst([_linear(layer.norm_attention, w, b) for w, b in zip(weights, bias, strict=True)])
+
+    def worst(heads: list[LinearNorms]) -> LinearNorms:
         return LinearNorms(
             max(n.spectral for n in heads),
             max(n.absolute for n in heads),
@@ -131,12 +164,14 @@ def _layer(network: Network, index: int, layer: Layer) -> LayerNorms:
     joined = layer.W_O.reshape(-1, a.d_model)
     mlp_in, mlp_out = _linear(layer.norm_mlp, layer.W_in, layer.b_in), _linear(None, layer.W_out, layer.b_out)
     roots = math.sqrt(a.n_heads)
-    spectral = min(spectral_bound(joined) * roots, sum(spectral_bound(w) for w in layer.W_O))
-    absolute = min(spectral_bound(np.abs(joined)) * roots, sum(spectral_bound(np.abs(w)) for w in layer.W_O))
+    single = [spectral_bound(w) for w in layer.W_O]
+    spectral = single[0] if a.n_heads == 1 else min(spectral_bound(joined) * roots, sum(single))
+    absolute = min(absolute_bound(joined) * roots, sum(absolute_bound(w) for w in layer.W_O))
+    values = [_linear(layer.norm_attention, w, b) for w, b in zip(layer.W_V, layer.b_V, strict=True)]
     return LayerNorms(
         query=per_head(layer.W_Q, layer.b_Q),
         key=per_head(layer.W_K, layer.b_K),
-        value=per_head(layer.W_V, layer.b_V),
+        value=worst(values),
         scale=abs(float(a.attention_scale[index])),
         d_head=a.d_head,
         heads_spectral=spectral,
@@ -144,7 +179,8 @@ def _layer(network: Network, index: int, layer: Layer) -> LayerNorms:
         out_shift=_length(layer.b_O),
         n_heads_terms=len(joined),
         value_out=sum(
-            product_bound(gained(layer.norm_attention, v), o) for v, o in zip(layer.W_V, layer.W_O, strict=True)
+            product_bound(gained(layer.norm_attention, v), o, norms.spectral * o_norm)
+            for v, o, norms, o_norm in zip(layer.W_V, layer.W_O, values, single, strict=True)
         ),
         mlp_slope=_mlp_slope(network, layer, mlp_in, mlp_out),
         mlp_in=mlp_in,
@@ -155,8 +191,8 @@ def _layer(network: Network, index: int, layer: Layer) -> LayerNorms:
 def _mlp_slope(network: Network, layer: Layer, mlp_in: LinearNorms, mlp_out: LinearNorms) -> float:
     """Bound ||W_in G W_out|| over all diagonal G of slopes: the middle slope's product plus the rest, norm by norm."""
     low, high = SLOPES[network.architecture.activation]
-    joint = product_bound(gained(layer.norm_mlp, layer.W_in), layer.W_out)
     whole = mlp_in.spectral * mlp_out.spectral
+    joint = product_bound(gained(layer.norm_mlp, layer.W_in), layer.W_out, whole)
     return min((low + high) / 2 * joint + (high - low) / 2 * whole, max(high, -low) * whole) * _SLACK
 
 
@@ -166,11 +202,13 @@ def gained(norm: Norm | None, weights: NDArray[Any]) -> Matrix:
     return matrix if norm is None else matrix * norm.weight.astype(np.float64)[:, None]
 
 
-def product_bound(left: NDArray[Any], right: NDArray[Any]) -> float:
-    """Return an upper bound of the 2-norm of a product."""
+def product_bound(left: NDArray[Any], right: NDArray[Any], whole: float | None = None) -> float:
+    """Return an upper bound of the 2-norm of a product; ``whole`` bounds the product of the 2-norms, if known."""
     a, b = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
     rounding = _gamma(a.shape[1] + 2) * _length(a) * _length(b)
-    return min(spectral_bound(a @ b) + rounding, spectral_bound(a) * spectral_bound(b)) * _SLACK
+    if whole is None:
+        whole = spectral_bound(a) * spectral_bound(b)
+    return min(spectral_bound(a @ b) + rounding, whole) * _SLACK
 
 
 def _linear(norm: Norm | None, weights: NDArray[Any], bias: NDArray[Any]) -> LinearNorms:
@@ -179,7 +217,7 @@ def _linear(norm: Norm | None, weights: NDArray[Any], bias: NDArray[Any]) -> Lin
     if norm is not None:
         shift = shift + np.abs(norm.bias.astype(np.float64)) @ np.abs(np.asarray(weights, dtype=np.float64))
     rows, columns = matrix.shape
-    spectral, absolute = spectral_bound(matrix) * _SLACK, spectral_bound(np.abs(matrix)) * _SLACK
+    spectral, absolute = spectral_bound(matrix) * _SLACK, absolute_bound(matrix) * _SLACK
     return LinearNorms(spectral, absolute, _length(matrix), _length(shift), rows, columns)
 
 

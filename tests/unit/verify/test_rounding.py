@@ -17,7 +17,7 @@ from extract.verify.cells import CellFormat
 from extract.verify.plain import Decided, decide_inputs
 from extract.verify.rounding import FLOAT32, FLOAT64, Arithmetic, gamma, group_max, group_min, larger, over
 from extract.verify.stages import Stages, claims_of
-from extract.verify.weight_norms import measure_weights, product_bound, spectral_bound
+from extract.verify.weight_norms import absolute_bound, measure_weights, product_bound, spectral_bound
 from tests.networks import random_network
 from tests.unit.verify.enumeration_cases import brute_logits, make_domain
 
@@ -30,8 +30,19 @@ def test_spectral_bound_is_above_and_near_the_norm(rows: int, columns: int, seed
     matrix = rng.normal(size=(rows, columns)) * scale * rng.choice([0.0, 1.0], size=(rows, columns), p=[0.3, 0.7])
     true = float(np.linalg.norm(matrix / scale, 2)) * scale
     assert true * (1 - 1e-12) <= spectral_bound(matrix) <= true * 1.05 + 1e-300
+    positive = float(np.linalg.norm(np.abs(matrix) / scale, 2)) * scale
+    assert positive * (1 - 1e-12) <= absolute_bound(matrix) <= positive * 1.2 + 1e-300
     other = rng.normal(size=(columns, 3))
+    whole = spectral_bound(matrix) * spectral_bound(other)
+    assert product_bound(matrix, other, whole) == product_bound(matrix, other)
     assert product_bound(matrix, other) >= float(np.linalg.norm(matrix / scale @ other, 2)) * scale * (1 - 1e-12)
+
+
+def test_absolute_bound_of_reducible_matrices_and_limits() -> None:
+    assert 1.0 <= absolute_bound(np.diag([1.0, 1e-3, 0.0])) <= 1.01
+    assert absolute_bound(np.zeros((2, 3))) == 0.0 and absolute_bound(np.zeros((0, 3))) == 0.0
+    assert absolute_bound(np.array([[1.0, math.inf]])) == math.inf
+    assert math.sqrt(6) <= absolute_bound(-np.ones((2, 3))) <= math.sqrt(6) * (1 + 1e-8)
 
 
 def test_gamma_and_its_limits() -> None:
