@@ -273,8 +273,6 @@ _PROMISES = (
 OPERATORS: dict[str, Operator] = {
     row.name: row for row in (*_LEAVES, *_ELEMENTWISE, *_SELECTORS, *_AGGREGATES, *_RUNNING, *_PROMISES)
 }
-#: Operators whose cells depend on the same cells of their arguments only (booleans and integers).
-ELEMENTWISE_NAMES: frozenset[str] = frozenset(row.name for row in _ELEMENTWISE)
 #: Operators that combine what a selector picks.
 AGGREGATE_NAMES: frozenset[str] = frozenset(
     row.name for row in _AGGREGATES if row.arguments and row.arguments[0] == _SELECTOR
