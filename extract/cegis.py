@@ -88,7 +88,8 @@ class Synthesis:
     """What the loop found, best first, and why it stopped.
 
     ``complete_to_cost`` is the tree cost to which the searched fragment (search/layers.py) was exhausted on the last
-    probe set, up to equal values on it in the bank's narrow integers: what was not proposed by then does not match. ``unique_to_cost`` is the same cost once the best
+    probe set, up to equal values on it in the bank's narrow integers: what was not proposed by then does not match.
+    ``unique_to_cost`` is the same cost once the best
     program is certified and every rival found is settled: each program of the fragment up to it equals the best one on
     the domain, or differs from the model on some input of the domain.
     """
