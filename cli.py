@@ -327,12 +327,19 @@ class Terminated(BaseException):
     """SIGTERM arrived: unwind, remove temporary files, leave."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C. CPython ends a process by the signal itself, whatever exit code it returns, once a plain
+    KeyboardInterrupt has passed through ``exec`` of a string (as in the making of a named tuple)."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; the entry point of the installed script."""
     from extract.report import streams
 
     streams.open_missing()
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         code = _dispatch(sys.argv[1:] if arguments is None else arguments)
         if sys.stdout is not None:
@@ -353,6 +360,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _terminate(*_: object) -> None:
     raise Terminated
+
+
+def _interrupt(*_: object) -> None:
+    raise Interrupted
 
 
 def _dispatch(arguments: list[str]) -> int:

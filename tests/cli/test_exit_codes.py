@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,14 +17,16 @@ import cli
 from extract import errors, pipeline
 from extract.report.report import Report
 from extract.report.schema import result_schema
+from tests.cli.command import environment
 from tests.unit.report.test_report import full_report
 
 
 @pytest.fixture(autouse=True)
 def _signal_handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def ends_with(outcome: Report | BaseException, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
@@ -98,6 +102,22 @@ def test_errors(
         value = json.loads(seen.out)
         jsonschema.validate(value, result_schema())
         assert value["status"] == "error"
+
+
+def test_ctrl_c_inside_exec_is_130_too(tmp_path: Path) -> None:
+    """A library that is being imported may be executing generated code when the signal arrives."""
+    script = (
+        "import os, signal, sys, time, cli\n"
+        "from extract import pipeline\n"
+        "def interrupted(*_):\n"
+        "    exec('import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)')\n"
+        "pipeline.run = interrupted\n"
+        "sys.exit(cli.main(['run', 'anything']))\n"
+    )
+    (tmp_path / "interrupted_in_exec.py").write_text(script)
+    command = [sys.executable, "-m", "interrupted_in_exec"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True)
+    assert done.returncode == 130, done.stderr
 
 
 def test_verbose_shows_where_an_internal_error_was(
