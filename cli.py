@@ -328,8 +328,7 @@ class Terminated(BaseException):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C. CPython ends a process by the signal itself, whatever exit code it returns, once a plain
-    KeyboardInterrupt has passed through ``exec`` of a string (as in the making of a named tuple)."""
+    """Ctrl-C; a plain KeyboardInterrupt through ``exec`` of a string makes CPython end by the signal, not our code."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -337,9 +336,9 @@ def main(arguments: list[str] | None = None) -> int:
     from extract.report import streams
 
     streams.open_missing()
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGINT, _stop)
     try:
         code = _dispatch(sys.argv[1:] if arguments is None else arguments)
         if sys.stdout is not None:
@@ -358,12 +357,8 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def _terminate(*_: object) -> None:
-    raise Terminated
-
-
-def _interrupt(*_: object) -> None:
-    raise Interrupted
+def _stop(number: int, _: object) -> None:
+    raise Terminated if number == signal.SIGTERM else Interrupted
 
 
 def _dispatch(arguments: list[str]) -> int:
