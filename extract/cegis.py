@@ -13,18 +13,24 @@ from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import Protocol
 
+import numpy as np
+
+from extract.errors import ContradictionError
 from extract.lang.cost import program_cost
 from extract.lang.syntax import print_program
 from extract.lang.terms import Program, Term
-from extract.oracle import Oracle, ProbeSet
+from extract.oracle import Oracle
 from extract.outcome import Budget, Certified, Refuted, Spent, Unknown, Verdict
 from extract.probe.choose import LONGEST_USUAL_PROBE, choose_probes
 from extract.probe.properties import observed_properties
 from extract.progress import Progress
+from extract.readout import same_answers
 from extract.search.builders import reading_effort
+from extract.search.gate import Gate, GoalState
 from extract.search.goals import adapter_of
-from extract.search.portfolio import GoalState, Portfolio
+from extract.search.portfolio import Portfolio
 from extract.simplify import simplified
+from extract.vocabulary import ABSENT
 
 Row = tuple[tuple[int, ...], int]
 
@@ -120,7 +126,7 @@ def synthesize(
 ) -> Synthesis:
     """Search programs for the oracle and verify them, round by round.
 
-    Raises:  nothing of its own; errors of the oracle and the verifier pass through.
+    Raises:  ContradictionError if the oracle answers an input in two ways; errors of the oracle and the verifier pass.
     """
     loop = _Loop(oracle, verifier, budget, seed, n_programs, progress)
     try:
@@ -139,9 +145,8 @@ class _Loop:
         self.n_programs, self.progress = n_programs, progress
         self.clock = _Clock(budget.seconds)
         self.spent = Spent()
-        progress.phase("probe")
-        self.probes, self.gate = choose_probes(oracle, n_probes=_PROBES, n_gate=_GATE, seed=seed)
-        self.properties = observed_properties(oracle, self.gate, seed=seed)
+        self.seed = seed
+        self.properties: dict[str, bool] = {}
         self.candidates: list[Candidate] = []
         self.rivals: tuple[Rival, ...] = ()
         self.rounds = 0
@@ -149,10 +154,35 @@ class _Loop:
         self.unique_to_cost: int | None = None
         self.budget_hit: str | None = None
         self._tried: set[Program] = set()
+        self._learned: list[Row] = []
         self._rounds_left = budget.n_rounds
+
+    def _probe(self) -> None:
+        self.progress.phase("probe")
+        self.probes, self.gate = choose_probes(self.oracle, n_probes=_PROBES, n_gate=_GATE, seed=self.seed)
+        self._refuse_contradictions()
+        self.properties = observed_properties(self.oracle, self.gate, seed=self.seed)
+
+    def _refuse_contradictions(self) -> None:
+        """Ask the probes again: what answers differently the second time is no function of its input."""
+        again = self.oracle.answer(self.probes.inputs).values
+        for i in np.flatnonzero(~same_answers(self.probes.answers.values, again))[:1]:
+            vocabulary = self.oracle.domain.vocabulary
+            tokens, offset = self.probes.inputs.row(int(i))
+            asked = " ".join(vocabulary.names[t] for t in tokens)
+            first, second = (
+                " ".join(vocabulary.name(int(code)) for code in values[i] if code != ABSENT)
+                for values in (self.probes.answers.values, again)
+            )
+            raise ContradictionError(
+                f"the model answers {asked!r} at offset {offset} with {first!r} and then "
+                f"with {second!r}, expected the same answer every time",
+                hint="only a deterministic model has a program",
+            )
 
     def run(self) -> None:
         """Turn rounds until a program is certified, nothing new can be proposed, or the budget ends."""
+        self._probe()
         while self._rounds_left > 0:
             if self.clock.is_over():
                 self.budget_hit = "time"
@@ -168,17 +198,44 @@ class _Loop:
             self.budget_hit = "rounds"
 
     def _search(self) -> Portfolio:
-        self.progress.phase("search")
+        """Run the stages of one round; whatever fits all that is known is verified before more is searched."""
         portfolio = Portfolio(
-            self.oracle, self.probes, self.gate, self._budget_of_round(), self.progress, self.clock.is_over
+            Gate(self.oracle, self.probes, self.gate), self._budget_of_round(), self.progress, self.clock.is_over
         )
-        portfolio.solve()
-        self._simplify(portfolio)
-        self.spent.n_candidates += portfolio.spent.n_candidates
-        self.spent.n_distinct += portfolio.spent.n_distinct
-        self.spent.n_rounds = self.rounds
+        self.progress.phase("search")
+        self._learned = []
+        try:
+            for _ in portfolio.stages():
+                self._verify_best(portfolio)
+                self.progress.phase("search")
+            self._simplify(portfolio)
+            self._verify_best(portfolio)
+        finally:
+            self.spent.n_candidates += portfolio.spent.n_candidates
+            self.spent.n_distinct += portfolio.spent.n_distinct
+            self.spent.n_rounds = self.rounds
         self.complete_to_cost = portfolio.complete_to_cost
         return portfolio
+
+    def _verify_best(self, portfolio: Portfolio) -> None:
+        """Verify the cheapest program that fits all that is known, until one holds up; what refutes one is learned.
+
+        A program that differs on few inputs stands: the model may be wrong there, and the search for a program that
+        is right everywhere goes on in the next round.
+        """
+        while portfolio.gate.is_solved:
+            program, stage = self._programs(portfolio.states)[0]
+            if program in self._tried:
+                return
+            self.progress.phase("verify")
+            differences = self._compare(program)
+            self._keep(program, differences, stage)
+            share = self._share(differences)
+            if share <= MOST_EXCEPTIONS:
+                return
+            rows = self._instructive(differences, share)
+            self._learned += rows
+            portfolio.gate.learn(rows)
 
     def _budget_of_round(self) -> Budget:
         """Search less once a program with few exceptions is known: an exact one is then a bonus."""
@@ -193,30 +250,41 @@ class _Loop:
                     portfolio.consider(index, term, "simplified")
 
     def _round(self, portfolio: Portfolio) -> bool:
-        """Verify what one search proposed; return whether another round makes sense."""
+        """Verify what is left of one search's proposals; return whether another round makes sense."""
         self.progress.phase("verify")
-        exact = all(state.exact for state in portfolio.states)
-        grown = self.probes
-        for program, stage in islice(self._programs(portfolio.states), max(3, self.n_programs)):
+        exact = portfolio.gate.is_solved
+        grown = self.probes.extended(self.oracle, self._learned)
+        untried = [p for p in self._programs(portfolio.states) if p[0] not in self._tried]
+        for program, stage in [] if self._is_settled() else untried[: max(3, self.n_programs)]:
             differences = self._compare(program)
             self._keep(program, differences, stage)
             if self._is_settled():
-                self._compare_rivals(portfolio)
-                return False
+                break
             share = self._share(differences)
-            if not exact and share > MOST_EXCEPTIONS:
-                continue
-            if share <= MOST_EXCEPTIONS:
-                self._rounds_left = min(self._rounds_left, _ROUNDS_AFTER_EXCEPTIONS)
-            grown = grown.extended(self.oracle, self._instructive(differences, share))
-        if portfolio.is_hopeless():
+            if exact or share <= MOST_EXCEPTIONS:
+                grown = grown.extended(self.oracle, self._instructive(differences, share))
+        if self._is_settled():
+            self._compare_rivals(portfolio)
             return False
-        grown = self._grown_by_gate(portfolio, grown)
+        if any(self._has_few_exceptions(c.verdict) for c in self.candidates):
+            self._rounds_left = min(self._rounds_left, _ROUNDS_AFTER_EXCEPTIONS)
+            grown = grown.extended(self.oracle, self._exceptions())
+        if portfolio.gate.is_hopeless() and not self._learned:
+            return False
+        grown = grown.extended(self.oracle, portfolio.gate.missed())
         if grown is self.probes:
             return False
         self.probes = grown
-        self.gate = self.gate.extended(self.oracle, [grown.inputs.row(i) for i in range(len(grown))])
+        self.gate = portfolio.gate.gate.extended(self.oracle, [grown.inputs.row(i) for i in range(len(grown))])
         return True
+
+    def _exceptions(self) -> list[Row]:
+        """Return counterexamples of the best program with few exceptions, for the bank to tell apart."""
+        verdict = self.candidates[0].verdict
+        if not isinstance(verdict, Refuted):
+            return []
+        rows = [(c.tokens, c.offset) for c in verdict.counterexamples if len(c.tokens) <= LONGEST_USUAL_PROBE]
+        return rows[:_COUNTEREXAMPLES_PER_ROUND]
 
     def _programs(self, states: list[GoalState]) -> list[tuple[Program, str]]:
         """Assemble programs from the terms of each goal, cheapest first; partial terms where none is exact."""
@@ -230,9 +298,7 @@ class _Loop:
         for combination in islice(product(*choices), 64):
             outputs = tuple((state.goal.name, term) for state, (term, _) in zip(states, combination, strict=True))
             program = Program(adapter_of(self.oracle.domain.readout), outputs)
-            if program not in self._tried:
-                stage = max((s for _, s in combination), key=_STAGES.index)
-                programs.append((program, stage))
+            programs.append((program, max((s for _, s in combination), key=_STAGES.index)))
         if all(state.exact for state in states):
             programs.sort(key=lambda p: _program_order(p[0]))
         return programs
@@ -272,10 +338,6 @@ class _Loop:
         if short or share <= MOST_EXCEPTIONS:
             return short[:_COUNTEREXAMPLES_PER_ROUND]
         return list(differences.rows[:1])
-
-    def _grown_by_gate(self, portfolio: Portfolio, grown: ProbeSet) -> ProbeSet:
-        """Add gate inputs that terms of unsolved goals get wrong, so that the next bank tells them apart."""
-        return grown.extended(self.oracle, [self.gate.inputs.row(i) for i in portfolio.gate_misses()])
 
     # -- after the proof --------------------------------------------------------------------------------------------
     def _compare_rivals(self, portfolio: Portfolio) -> None:

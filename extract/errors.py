@@ -66,6 +66,13 @@ class CheckpointError(ExtractError):
     code = "checkpoint"
 
 
+class ContradictionError(ExtractError):
+    """A model that answers the same input in two ways: nothing can be said about it."""
+
+    exit_code = 4
+    code = "contradiction"
+
+
 class ProgramError(ExtractError):
     """A program, promise or regular expression that does not parse, or is badly sorted."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.oracle import ProbeSet
-from extract.readout import Inputs, ReadOut
+from extract.readout import Inputs, ReadOut, widen
 from extract.vocabulary import ABSENT, SYMBOL_BASE, Codes, Vocabulary
 
 Shape = Literal["whole", "position", "step"]
@@ -57,8 +57,8 @@ class Frame:
 def frame_of(probes: ProbeSet, vocabulary: Vocabulary, readout: ReadOut) -> Frame:
     """Build the frame of a probe set."""
     inputs: Inputs = probes.inputs
-    codes = inputs.codes(vocabulary)
-    valid = inputs.tokens >= 0
+    codes = widen(inputs.codes(vocabulary), 1)  # one column at least, also where every probe is empty
+    valid = codes != ABSENT
     n = len(inputs)
     is_generated = readout.at == "generate"
     care = probes.answers.values != ABSENT if is_generated else np.zeros((n, 0), dtype=np.bool_)

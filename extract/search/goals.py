@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from extract.lang.terms import Adapter
 from extract.oracle import ProbeSet
-from extract.readout import ReadOut
+from extract.readout import ReadOut, widen
 from extract.search.frame import Frame, Shape
 from extract.vocabulary import ABSENT, SYMBOL_BASE, Codes, Vocabulary
 
@@ -63,7 +63,7 @@ def goals_of(probes: ProbeSet, frame: Frame, readout: ReadOut, vocabulary: Vocab
         return output, _goal("output_length", "I", "whole", lengths, frame)
     shape: Shape = "position" if adapter == "every" else "whole"
     width = frame.n_queries(shape)
-    return (_goal("output", "I", shape, values[:, :width], frame),)
+    return (_goal("output", "I", shape, widen(values, width)[:, :width], frame),)
 
 
 def _goal(name: str, kind: Literal["I", "B"], shape: Shape, codes: Codes, frame: Frame) -> Goal:
