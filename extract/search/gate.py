@@ -153,9 +153,7 @@ class Gate:
         right = (np.broadcast_to(values, goal.codes.shape) == goal.codes) | ~goal.mask
         return np.asarray(right.all(axis=1))
 
-    def _keep_partial(
-        self, state: GoalState, scored: Scored, right: NDArray[np.bool_], *, fits_probes: bool
-    ) -> None:
+    def _keep_partial(self, state: GoalState, scored: Scored, right: NDArray[np.bool_], *, fits_probes: bool) -> None:
         if fits_probes and len(state.misses) < _MOST_KEPT:
             state.misses.append(np.flatnonzero(~right))
         agreement = float(right.mean())
