@@ -376,7 +376,7 @@ class _Loop:
         )
 
 
-_STAGES = ("closed form", "automaton", "bank", "last level", "agreement", "simplified", "rival")
+_STAGES = ("closed form", "automaton", "bank", "last level", "divided", "agreement", "simplified", "rival")
 
 
 def _candidate_order(candidate: Candidate) -> tuple[int, int, int, list[int], str]:

@@ -58,7 +58,8 @@ class GoalState:
 class Gate:
     """Judges proposals for every goal of one read-out; ``states`` holds what passed, by goal.
 
-    ``learn`` adds inputs to the gate set and judges again what had passed. Terms are judged once each.
+    ``batch`` is the gate set as programs see it; ``learn`` adds inputs to it and judges again what had passed. Terms
+    are judged once each.
     """
 
     def __init__(self, oracle: Oracle, probes: ProbeSet, gate: ProbeSet) -> None:
@@ -80,7 +81,7 @@ class Gate:
         state = self.states[index]
         try:
             right_on_probes = self._right(term, self._probe_batch, state.goal)
-            right = self._right(term, self._gate_batch, state.gate)
+            right = self._right(term, self.batch, state.gate)
         except ProgramError:
             return False  # badly sorted or too wide: the language refuses it, so it is no candidate
         scored = Scored(term_cost(term), reading_effort(term), print_term(term), term, stage)
@@ -100,20 +101,18 @@ class Gate:
             exact, state.exact = state.exact, []
             partial, state.partial, state.misses = state.partial, [], []
             for scored in exact:
-                right = self._right(scored.term, self._gate_batch, state.gate)
+                right = self._right(scored.term, self.batch, state.gate)
                 if right.all():
                     state.exact.append(scored)
                 else:
                     self._keep_partial(state, scored, right, fits_probes=True)
             for _, scored in partial:
                 fits = bool(self._right(scored.term, self._probe_batch, state.goal).all())
-                self._keep_partial(
-                    state, scored, self._right(scored.term, self._gate_batch, state.gate), fits_probes=fits
-                )
+                self._keep_partial(state, scored, self._right(scored.term, self.batch, state.gate), fits_probes=fits)
 
     def right(self, index: int, term: Term) -> NDArray[np.bool_]:
         """Say which inputs of the gate set a term gets entirely right. Shape: [gate input]. Raises: ProgramError."""
-        return self._right(term, self._gate_batch, self.states[index].gate)
+        return self._right(term, self.batch, self.states[index].gate)
 
     def missed(self) -> list[tuple[tuple[int, ...], int]]:
         """Return gate inputs that terms exact on the bank's probes get wrong, a few per unsolved goal, surest first."""
@@ -141,7 +140,7 @@ class Gate:
         frame = frame_of(gate, vocabulary, readout)
         for state, goal in zip(self.states, goals_of(gate, frame, readout, vocabulary), strict=True):
             state.gate = goal
-        self._gate_batch = self._batch(gate)
+        self.batch = self._batch(gate)
 
     def _batch(self, probes: ProbeSet) -> Batch:
         vocabulary, readout = self.oracle.domain.vocabulary, self.oracle.domain.readout

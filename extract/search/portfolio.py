@@ -23,6 +23,7 @@ from extract.search.builders import (
     machine_output,
     symbol_or_integer,
 )
+from extract.search.divide import Division
 from extract.search.frame import NO_SYMBOL
 from extract.search.gate import Gate
 from extract.search.goals import Goal, boolean_goal
@@ -91,6 +92,8 @@ class Portfolio:
         self._learn_machines()
         yield "automaton"
         yield from self._grow_bank()
+        self._divide()
+        yield "divided"
         self._propose_partial()
         yield "agreement"
 
@@ -211,6 +214,13 @@ class Portfolio:
     def _boolean_pairs(self, bank: Bank, goal: Goal, cost: int) -> Iterator[last_level.Pair]:
         yield from last_level.comparison_pairs(bank, goal, cost, _PAIR_LIMIT)
         yield from last_level.connective_pairs(bank, goal, cost, _COVER_LIMIT)
+
+    def _divide(self) -> None:
+        """Split the domain for goals that nothing matches as a whole."""
+        for index, state in enumerate(self.states):
+            if not state.exact and not self._is_over():
+                for term in Division(self.gate, index, self._bank, self.budget.max_cost).proposals():
+                    self.consider(index, term, "divided")
 
     def _propose_partial(self) -> None:
         """Rank the bank by agreement for goals that nothing matches exactly: the model may be wrong somewhere."""
