@@ -45,8 +45,17 @@ class AnsweredDomain:
         self.codes = self.inputs.codes(self.domain.vocabulary)
         codec = Codec(task, self.domain)
         self.table = {key: codec.answer(key) for key in self.keys()}
-        self.oracle = TableOracle(self.domain, self.table.__getitem__)
+        self.oracle = TableOracle(self.domain, self._ask)
         self.answers = self.oracle.answer(self.inputs).values
+
+    def _ask(self, key: tuple[int, ...]) -> tuple[int, ...]:
+        """Answer from the table; an input outside the domain gets some answer, always the same, as from a network."""
+        if key in self.table:
+            return self.table[key]
+        readout, vocabulary = self.domain.readout, self.domain.vocabulary
+        if readout.kind == "multilabel":
+            return (0,) * len(readout.choices)
+        return (int(vocabulary.output_codes[0]),) * (len(key) if readout.at == "every" else 1)
 
     def keys(self) -> list[tuple[int, ...]]:
         """Return every input as codes."""
