@@ -15,8 +15,9 @@ from typing import Any, Literal
 from extract.domain import Domain
 from extract.errors import CertificateError
 from extract.lang.syntax import print_program
-from extract.network import Architecture, Network
+from extract.network import Network
 from extract.outcome import Certificate, Counterexample, Region, Tally
+from extract.table_model import TableModel
 from extract.version import VERSION
 
 SCHEMA = "extract.certificate/1"
@@ -45,7 +46,7 @@ def certificate_bytes(
     certificate: Certificate,
     domain: Domain,
     *,
-    network: Network,
+    model: Network | TableModel,
     spec_digest: str,
     counterexamples: Sequence[Counterexample] = (),
     status: Status | None = None,
@@ -65,7 +66,7 @@ def certificate_bytes(
     value: dict[str, Any] = {
         "schema": SCHEMA,
         "tool": {"name": "extract", "version": VERSION},
-        "checkpoint": {"sha256": network.digest, "facts": _facts(network.architecture)},
+        "checkpoint": {"sha256": model.digest, "facts": _facts(model)},
         "spec": {"sha256": spec_digest, "max_length": domain.max_length, "offsets": list(domain.offsets)},
         "program": print_program(certificate.program),
         "adapter": certificate.program.adapter,
@@ -96,8 +97,11 @@ def seal(value: dict[str, Any]) -> bytes:
     return (json.dumps(sealed, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
 
 
-def _facts(architecture: Architecture) -> dict[str, Any]:
+def _facts(model: Network | TableModel) -> dict[str, Any]:
     """Return what the weights file does not say but the function depends on: another config.json is another model."""
+    if isinstance(model, TableModel):
+        return {"format": "table"}
+    architecture = model.architecture
     return {
         "heads": architecture.n_heads,
         "norm_eps": architecture.norm_eps,

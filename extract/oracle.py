@@ -14,7 +14,8 @@ import numpy as np
 
 from extract.domain import Domain
 from extract.readout import Answers, Inputs, widen
-from extract.vocabulary import Codes
+from extract.table_model import TableModel
+from extract.vocabulary import ABSENT, Codes
 
 
 class Oracle(ABC):
@@ -33,7 +34,7 @@ class Oracle(ABC):
 
 @final
 class TableOracle(Oracle):
-    """An oracle made of a Python function on codes: for tests, benchmarks and tables of inputs and outputs.
+    """An oracle made of a Python function on codes: for tests and benchmarks.
 
     ``function`` maps a tuple of token codes to a tuple of answer codes; every margin is infinite.
     """
@@ -54,6 +55,38 @@ class TableOracle(Oracle):
             or [np.zeros((0, width), dtype=np.int32)]
         )
         return Answers(values, np.full(len(rows), np.inf))
+
+
+@final
+class LookupOracle(Oracle):
+    """A table of inputs and outputs behind membership queries: every answer is a row, every margin infinite.
+
+    An input that the table does not hold has no answer: ABSENT in every cell and margin 0, which decides nothing.
+    """
+
+    def __init__(self, table: TableModel, domain: Domain) -> None:
+        self.domain, self.table = domain, table
+        readout = domain.readout
+        codes = domain.vocabulary.output_codes if readout.kind != "multilabel" else np.arange(2, dtype=np.int32)
+        self._codes = np.append(codes, np.int32(ABSENT))
+
+    def answer(self, inputs: Inputs) -> Answers:
+        """Answer by looking rows up, all inputs at once; offsets mean nothing to a table."""
+        tokens = np.where(np.arange(inputs.tokens.shape[1]) < inputs.lengths[:, None], inputs.tokens, -1)
+        rows = self.table.find(tokens.astype(np.int32))
+        values: Codes = self._codes[self.table.outputs[rows]]
+        values[rows < 0] = ABSENT
+        n_used = self._width(inputs, values)
+        return Answers(widen(values, n_used)[:, :n_used], np.where(rows < 0, 0.0, np.inf))
+
+    def _width(self, inputs: Inputs, values: Codes) -> int:
+        """Return the cells of the widest answer that the read-out can have on these inputs."""
+        readout = self.domain.readout
+        if readout.kind == "multilabel":
+            return len(readout.choices)
+        if readout.at == "generate":
+            return int((values != ABSENT).any(axis=0).sum())
+        return int(inputs.lengths.max(initial=0)) if readout.at == "every" else 1
 
 
 @final

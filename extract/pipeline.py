@@ -85,13 +85,13 @@ def run(request: RunRequest, progress: Progress | None = None) -> Report:
     for path in filter(None, (request.certificate, request.emit, *request.outputs)):
         refuse_overwrite(path, file_subject(subject), force=request.force)
 
-    from extract.model.network_oracle import NetworkOracle
     from extract.stages_certificate import certify_first, write_certificate
     from extract.stages_judge import judge
+    from extract.stages_model import oracle_of
     from extract.stages_report import python_text, run_report
     from extract.stages_verify import TableVerifier
 
-    oracle = NetworkOracle(subject.checkpoint.network, subject.domain)
+    oracle = oracle_of(subject.checkpoint, subject.domain)
     with TableVerifier(subject, oracle, request, watch) as verifier:
         synthesis = _synthesis(oracle, verifier, request, watch)
         judged = tuple(judge(verifier, candidate) for candidate in synthesis.candidates)
@@ -114,13 +114,13 @@ def verify_program(request: VerifyRequest, progress: Progress | None = None) -> 
     for path in filter(None, (request.certificate, *request.outputs)):
         refuse_overwrite(path, file_subject(subject), force=request.force)
 
-    from extract.model.network_oracle import NetworkOracle
     from extract.stages_certificate import certify_first, write_certificate
     from extract.stages_judge import given, judge
+    from extract.stages_model import oracle_of
     from extract.stages_report import verify_report
     from extract.stages_verify import TableVerifier
 
-    oracle = NetworkOracle(subject.checkpoint.network, subject.domain)
+    oracle = oracle_of(subject.checkpoint, subject.domain)
     with TableVerifier(subject, oracle, request, watch) as verifier:
         judged = judge(verifier, given(verifier, program))
     certified = certify_first(subject, (judged,), watch)

@@ -162,5 +162,7 @@ def _comment(value: object) -> str:
 
 
 def _length_hint(known: Mapping[str, object]) -> str:
-    n_ctx = known.get("n_ctx")
+    n_ctx, longest = known.get("n_ctx"), known.get("max_length")
+    if isinstance(longest, int):
+        return f"the longest input of the table has {longest} tokens"
     return f"the model has {n_ctx} positions for prompt and answer" if isinstance(n_ctx, int) else "in tokens of {x}"

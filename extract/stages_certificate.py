@@ -54,7 +54,7 @@ def certify(
     data = certificate_bytes(
         certificate,
         subject.domain,
-        network=subject.checkpoint.network,
+        model=subject.checkpoint.model,
         spec_digest=subject.loaded.digest,
         counterexamples=exceptions,
     )

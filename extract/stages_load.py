@@ -15,9 +15,9 @@ from extract.lang.promise import compile_promise
 from extract.lang.sorts import check_program
 from extract.lang.syntax import parse_program
 from extract.lang.terms import Adapter, Program
-from extract.model.fit import check_fit
 from extract.report.files import Subject as FileSubject
 from extract.spec import LoadedSpec, TaskSpec, load_spec, with_overrides
+from extract.stages_model import check_model
 
 _GENERIC_NAMES = frozenset({"model", "pytorch_model", "ckpt", "checkpoint", "state_dict"})
 _SPEC_NAMES = ("spec.toml", "spec.json")
@@ -25,7 +25,7 @@ _SPEC_NAMES = ("spec.toml", "spec.json")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a run is about: the network, the spec as written, the spec as used, the domain it spans."""
+    """What a run is about: the model, the spec as written, the spec as used, the domain it spans."""
 
     checkpoint: Checkpoint
     path: Path
@@ -72,7 +72,7 @@ def load_subject(
     used = with_overrides(loaded.spec, max_length=max_length, offsets=offsets)
     try:
         domain = _domain(used, checkpoint)
-        check_fit(checkpoint.network.architecture, domain)
+        check_model(checkpoint, domain)
     except ExtractError as error:
         raise located(error, str(spec_path)) from error.__cause__
     return Subject(checkpoint, path, loaded, spec_path, used, domain)
@@ -135,4 +135,4 @@ def default_name(checkpoint: Path) -> str:
 
 def file_subject(subject: Subject) -> FileSubject:
     """Return what decides whether a result file may replace another."""
-    return FileSubject(subject.checkpoint.network.digest, subject.loaded.digest)
+    return FileSubject(subject.checkpoint.model.digest, subject.loaded.digest)

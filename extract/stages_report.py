@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from extract.cegis import Synthesis
 from extract.domain import Domain
@@ -37,7 +37,9 @@ from extract.report.report import (
 )
 from extract.stages_judge import INTERRUPTED, Judged, run_status, uncheckable
 from extract.stages_load import Subject
+from extract.stages_model import architecture_of, rows_outside
 from extract.stages_run import Stopwatch
+from extract.table_model import TableModel
 
 _LISTED_FRAGILE = 20
 _LISTED_COUNTEREXAMPLES = 100
@@ -47,14 +49,14 @@ _SELF_TESTS, _SELF_TEST_SEED = 24, 1
 def model_part(subject: Subject) -> Model:
     """Return the checkpoint's part of the report."""
     checkpoint = subject.checkpoint
-    network = checkpoint.network
+    arch, dtype = architecture_of(checkpoint)
     return Model(
         path=checkpoint.path_basename,
-        sha256=network.digest,
+        sha256=checkpoint.model.digest,
         format=checkpoint.format,
         evidence=checkpoint.evidence,
-        arch=asdict(network.architecture),
-        dtype=network.architecture.dtype,
+        arch=arch,
+        dtype=dtype,
         params=checkpoint.n_parameters,
     )
 
@@ -230,7 +232,7 @@ def python_text(subject: Subject, program: Program) -> str:
     drawn = domain.sample(_SELF_TESTS, _SELF_TEST_SEED)
     rows = [drawn.row(i)[0] for i in range(len(drawn))]
     examples = tuple(tuple(domain.vocabulary.names[t] for t in row) for row in dict.fromkeys(rows))
-    facts = (f"checkpoint sha256 {subject.checkpoint.network.digest}", f"spec sha256 {subject.loaded.digest}")
+    facts = (f"checkpoint sha256 {subject.checkpoint.model.digest}", f"spec sha256 {subject.loaded.digest}")
     return to_python(program, domain.vocabulary, domain.readout, examples, facts)
 
 
@@ -316,5 +318,9 @@ def counterexample_parts(domain: Domain, judged: Judged) -> tuple[Counterexample
 
 def warnings_of(subject: Subject) -> tuple[str, ...]:
     """Return what a reader of the result should know about its domain."""
-    doubt = uncheckable(subject)
-    return () if doubt is None else (f"no certificate: {doubt}",)
+    doubt, model = uncheckable(subject), subject.checkpoint.model
+    warnings = [] if doubt is None else [f"no certificate: {doubt}"]
+    n_outside = rows_outside(model, subject.domain) if isinstance(model, TableModel) else 0
+    if n_outside:
+        warnings.append(f"{n_outside} inputs of the table are outside the domain and in no claim")
+    return tuple(warnings)

@@ -26,9 +26,9 @@ from extract.outcome import Counterexample, Refuted, Verdict
 from extract.progress import Progress
 from extract.readout import same_answers
 from extract.stages_load import Subject
+from extract.stages_model import answers_of
 from extract.verify.answer_table import AnswerTable
 from extract.verify.compare import InputCodes, compare, counterexamples_of, first_differences, verdict
-from extract.verify.enumerate import enumerate_model
 from extract.verify.programs import Distinguished, ProgramComparer, SameOnDomain
 
 #: Multiply-adds a nominal core does in a second; it turns ``--time`` into work that every machine counts alike.
@@ -92,8 +92,8 @@ class TableVerifier:
             self.progress.phase("verify")
             deadline = monotonic() + _PATIENCE * self.limits.seconds
             with self._interrupts_noted():
-                self._table = enumerate_model(
-                    self.subject.checkpoint.network,
+                self._table = answers_of(
+                    self.subject.checkpoint,
                     self._domain,
                     semantics=self.limits.semantics,
                     work_limit=int(self.limits.seconds * _WORK_PER_SECOND),

@@ -19,8 +19,9 @@ from extract.check.answers import Model, adapters, is_defined, program_answers
 from extract.check.forward import DOUBLE, SINGLE, Forward
 from extract.check.language import Ints
 from extract.check.program import parse
-from extract.check.reader import Unreadable, parse_json, read_bytes, read_network
+from extract.check.reader import Unreadable, Weights, parse_json, read_bytes, read_network
 from extract.check.spec import ABSENT, read_task
+from extract.check.table import TableAnswers, TableRows, find_table
 
 SCHEMA = "extract.certificate/1"
 _REGION, _LISTED, _LONGEST = 65_536, 1000, 10_000
@@ -110,16 +111,15 @@ class _Check:
         folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
         beside = next((folder / n for n in ("spec.toml", "spec.json") if (folder / n).is_file()), folder / "spec.toml")
         self.task = read_task(spec or beside, used["max_length"], self.offsets)
-        weights = read_network(checkpoint, self.task.facts)
-        for name, found in (("checkpoint", weights.digest), ("spec", self.task.digest)):
+        table = find_table(checkpoint, self.task.facts)
+        source = TableRows(table) if table is not None else read_network(checkpoint, self.task.facts)
+        for name, found in (("checkpoint", source.digest), ("spec", self.task.digest)):
             stated = cert[name]["sha256"]
             _require(found == stated, f"{name}: sha256 is {found[:16]}..., the certificate is about {stated[:16]}...")
         facts = cert["checkpoint"]["facts"]
-        _require(weights.facts == facts, f"checkpoint: config.json says {weights.facts}, the certificate {facts}")
+        _require(source.facts == facts, f"checkpoint: config.json says {source.facts}, the certificate {facts}")
         semantics, self.adapter = cert["claim"]["semantics"], cert["adapter"]
-        if semantics not in ("real", "f32-any-order"):
-            raise Unreadable(f"semantics {semantics!r} depends on one kernel, which the checker does not have")
-        self.model = Model(self.task, Forward(weights, DOUBLE if semantics == "real" else SINGLE))
+        self.model = self.read_out(source, semantics)
         fits = len(self.task.lengths) > 0 and self.model.fits(used["max_length"], max(self.offsets))
         _require(fits, "spec: max_length and offsets do not fit the network's positions and tokens, or min_length")
         self.lets = parse(cert["program"])
@@ -130,6 +130,15 @@ class _Check:
         self.bound = cert["numerics"]["error_bound"]
         self.listed: list[tuple[int, int, int]] = []
         self.n_done = self.n_whole = 0
+
+    def read_out(self, source: Weights | TableRows, semantics: Any) -> Model | TableAnswers:
+        """Return the model as the task reads it, with numbers of the semantics claimed."""
+        if isinstance(source, TableRows):
+            _require(semantics == "exact", f"claim: semantics {semantics!r}, but a table's answers are exact")
+            return TableAnswers(self.task, source)
+        if semantics not in ("real", "f32-any-order"):
+            raise Unreadable(f"semantics {semantics!r} depends on one kernel, which the checker does not have")
+        return Model(self.task, Forward(source, DOUBLE if semantics == "real" else SINGLE))
 
     def reject(self, holds: bool, reason: str) -> None:
         """Note a reason, on one line, unless the condition holds."""

@@ -1,4 +1,4 @@
-"""Checkpoints: bytes in, ``Network`` out, one file per format, hostile files refused with one line.
+"""Checkpoints: bytes in, ``Network`` or ``TableModel`` out, one file per format, hostile files refused with one line.
 
 This room knows file formats and nothing of tasks, activations or programs; it loads no torch.
 """

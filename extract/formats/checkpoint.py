@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extract.errors import CheckpointError, SpecError
+from extract.formats import table
 from extract.formats.config import read_config
 from extract.formats.detect import detect
 from extract.formats.format import Format, Plan, Source
@@ -17,6 +18,7 @@ from extract.formats.gates import READS, OpenedFile
 from extract.formats.gpt2_facts import missing_facts_error
 from extract.formats.safetensors import FLOATS, Header, Tensors, read_header
 from extract.network import Architecture, Network
+from extract.table_model import TableModel, TableShape
 
 if TYPE_CHECKING:
     from extract.spec import ModelFacts
@@ -24,36 +26,45 @@ if TYPE_CHECKING:
 #: Reading takes about three times the file; small transformers need a thousandth of this.
 MEMORY_LIMIT_BYTES = 4 << 30
 _WEIGHTS = "model.safetensors"
+_TABLE = "table.npz"
 _OTHER_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".h5", ".gguf", ".msgpack")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A network with where it came from: format name, evidence in sentences, and which file was read.
+    """A model with where it came from: format name, evidence in sentences, and which file was read.
 
     ``path_basename`` is the last part of the path as it was given; ``n_parameters`` counts as ``Inspection`` does.
     """
 
-    network: Network
+    model: Network | TableModel
     format: str
     evidence: tuple[str, ...]
     path_basename: str
     file: Path
     n_parameters: int
 
+    @property
+    def network(self) -> Network:
+        """The model as a network. Raises: CheckpointError if it is a table, which has nothing inside."""
+        if isinstance(self.model, TableModel):
+            raise CheckpointError("is a table of inputs and outputs, expected a network", place=self.path_basename)
+        return self.model
+
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
     """What is known of a checkpoint without running it.
 
-    ``architecture`` is None when facts are missing; ``spec_must_add`` lists those first, then what every spec says.
+    ``architecture`` is a table's shape where the model is one, and None when facts are missing; ``spec_must_add``
+    lists those first, then what every spec says.
     ``n_parameters`` counts stored weights, buffers aside, a tied head once; ``sha256`` is of the weights file.
     """
 
     format: str
     title: str
     evidence: tuple[str, ...]
-    architecture: Architecture | None
+    architecture: Architecture | TableShape | None
     n_parameters: int
     n_tensors: int
     dtype: str
@@ -66,13 +77,16 @@ class Inspection:
 def load_checkpoint(
     path: Path, model_section: ModelFacts | None = None, *, memory_limit: int = MEMORY_LIMIT_BYTES
 ) -> Checkpoint:
-    """Read a checkpoint folder or file as a network.
+    """Read a checkpoint folder or file as a network, or as a table where it is one.
 
     Raises:  CheckpointError for files that are not one, SpecError where ``[model]`` of the spec contradicts them.
     Cost:    The file is read once, whole; ``memory_limit`` (bytes) is checked against an estimate before.
     """
-    weights = find_weights(path)
+    weights = find_weights(path, model_section)
     with OpenedFile(weights) as file:
+        if _is_table(file, model_section):
+            made = table.read_table(file)
+            return Checkpoint(made, table.NAME, table.evidence_of(made), _basename(path), weights, 0)
         header = read_header(file)
         format_, source, plan, evidence = _conclude(weights, file.place, header, model_section)
         if plan.architecture is None:
@@ -89,8 +103,10 @@ def inspect_checkpoint(
 
     Raises:  CheckpointError and SpecError as ``load_checkpoint`` does.
     """
-    weights = find_weights(path)
+    weights = find_weights(path, model_section)
     with OpenedFile(weights) as file:
+        if _is_table(file, model_section):
+            return _inspected_table(path, weights, table.read_table(file))
         header = read_header(file)
         format_, source, plan, evidence = _conclude(weights, file.place, header, model_section)
         tensors = _read(file, header, memory_limit)
@@ -115,9 +131,38 @@ def inspect_checkpoint(
     )
 
 
-def find_weights(path: Path) -> Path:
+def _is_table(file: OpenedFile, facts: ModelFacts | None) -> bool:
+    """Say whether a file is to be read as a table: because the spec says so, or because it is one."""
+    stated = facts.format if facts is not None else None
+    if stated == table.NAME and file.read(0, 2) == b"PK":
+        return True
+    if not table.is_table(file):
+        return False
+    if stated is not None and stated != table.NAME:
+        raise SpecError(f"$.model.format: {stated!r}, but {file.place} is {table.TITLE} ({table.NAME!r})")
+    return True
+
+
+def _inspected_table(path: Path, file: Path, made: TableModel) -> Inspection:
+    return Inspection(
+        format=table.NAME,
+        title=table.TITLE,
+        evidence=table.evidence_of(made),
+        architecture=made.shape,
+        n_parameters=0,
+        n_tensors=2,
+        dtype=made.dtype,
+        sha256=made.digest,
+        path_basename=_basename(path),
+        file=file,
+        spec_must_add=table.spec_lines(made),
+    )
+
+
+def find_weights(path: Path, facts: ModelFacts | None = None) -> Path:
     """Return the weights file a path means: the file itself, or the one a checkpoint folder holds.
 
+    A folder may hold a table beside weights; it is meant where the spec says so.
     Raises:  CheckpointError if the path does not exist, or the folder holds no weights, or several.
     """
     try:
@@ -126,6 +171,8 @@ def find_weights(path: Path) -> Path:
         names = sorted(child.name for child in path.iterdir())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot be opened: {error}", place=str(path)) from error
+    if facts is not None and facts.format == table.NAME and _TABLE in names:
+        return path / _TABLE
     if _WEIGHTS in names:
         return path / _WEIGHTS
     if f"{_WEIGHTS}.index.json" in names:

@@ -31,7 +31,8 @@ def inspection_lines(report: InspectionReport) -> list[Text]:
     """Return the screen of an inspection."""
     facts = [("checkpoint", f"{report.path}   {report.file}, sha256 {report.sha256}"), ("format", report.format)]
     facts += [("", line) for line in report.evidence]
-    facts.append(("weights", f"{grouped(report.params)} in {report.tensors} tensors, {report.dtype}"))
+    if report.format != "table":
+        facts.append(("weights", f"{grouped(report.params)} in {report.tensors} tensors, {report.dtype}"))
     if report.arch is not None:
         shape = [f"{name} {value}" for name, value in report.arch.items() if not isinstance(value, tuple | list)]
         facts += [("shape" if i == 0 else "", " · ".join(shape[i : i + 6])) for i in range(0, len(shape), 6)]

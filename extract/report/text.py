@@ -19,6 +19,7 @@ _HEADLINES = {
 }
 _SEMANTICS = {
     "real": "real arithmetic",
+    "exact": "answers looked up, nothing rounded",
     "f32-any-order": "real arithmetic; float32 in any order of summation",
     "f32-ref": "float32 in the reference order",
 }
@@ -63,7 +64,10 @@ def architecture_text(report: Report) -> str:
     words = [model.format]
     if "n_layers" in a:
         words += [_plural(a["n_layers"], "layer"), _plural(a["n_heads"], "head"), f"d={a['d_model']}"]
-    words += [f"{_short(model.params)} params", model.dtype]
+    if "n_rows" in a:
+        words += [f"{grouped(a['n_rows'])} rows", model.dtype]
+    else:
+        words += [f"{_short(model.params)} params", model.dtype]
     return " · ".join(words)
 
 

@@ -56,7 +56,7 @@ FOUND = Counterexample((0, 1), 0, 0, (1 << 30,), ((1 << 30) + 1,), 0.25, "enumer
 
 
 def made(domain: Domain, *regions: Region, found: tuple[Counterexample, ...] = (FOUND,)) -> dict[str, Any]:
-    data = certificate_bytes(certificate(*regions), domain, network=NETWORK, spec_digest="s", counterexamples=found)
+    data = certificate_bytes(certificate(*regions), domain, model=NETWORK, spec_digest="s", counterexamples=found)
     value: dict[str, Any] = json.loads(data)
     return value
 
