@@ -33,7 +33,7 @@ _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _ENCRYPTED = 0x1
 #: What numpy writes, and nothing else: no Python literal is ever evaluated.
 _HEADER = re.compile(
-    r"\{'descr': '([^']{1,64})', 'fortran_order': (True|False), 'shape': \((\d{1,12}(?:, \d{1,12}){0,7}),?\), \} *\n?"
+    r"\{'descr': '([^']{1,64})', 'fortran_order': (True|False), 'shape': \((\d{1,18}(?:, \d{1,18}){0,7}),?\), \} *\n?"
 )
 _INTEGERS = re.compile(r"[<>|=]?[iu][1248]")
 _DAMAGED = (

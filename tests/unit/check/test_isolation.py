@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = sorted((ROOT / "extract" / "check").glob("*.py"))
 #: Lines that hold code: blank lines, comments and docstrings are not counted.
-MAX_CODE_LINES = 1250
+#: About a hundred of them read tables, the second kind of model.
+MAX_CODE_LINES = 1350
 
 
 def imported(path: Path) -> Iterator[str]:
