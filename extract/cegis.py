@@ -376,7 +376,9 @@ class _Loop:
         )
 
 
-_STAGES = ("closed form", "automaton", "bank", "last level", "divided", "agreement", "simplified", "rival")
+_STAGES = (
+    "closed form", "automaton", "arithmetic", "bank", "last level", "divided", "agreement", "simplified", "rival",
+)  # fmt: skip
 
 
 def _candidate_order(candidate: Candidate) -> tuple[int, int, int, list[int], str]:

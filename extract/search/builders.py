@@ -5,10 +5,8 @@ It is the only place in search that spells operators, and it judges nothing.
 
 from __future__ import annotations
 
-from extract.domain import Domain
 from extract.lang.operators import NO_SYMBOL
 from extract.lang.terms import Datum, Term
-from extract.search.automata import MooreMachine
 from extract.vocabulary import SYMBOL_BASE, Vocabulary
 
 #: The kernels' names of operators, as the language spells them.
@@ -86,46 +84,25 @@ def pick(keys: Term, query: Term, values: Term) -> Term:
     return Term("first", (Term("select", (keys, query), ("==",)), values))
 
 
-def final_state(machine: MooreMachine, domain: Domain, order: list[int]) -> Term:
-    """Return the state after the whole input, states renumbered so that ``order[i]`` becomes i."""
-    number = {state: i for i, state in enumerate(order)}
-    vocabulary = domain.vocabulary
-    letters: list[Datum] = []
-    for token in domain.alphabet:
-        code = int(vocabulary.token_codes[token])
-        letters.append(vocabulary.name(code) if code >= SYMBOL_BASE else code)
-    transitions: tuple[Datum, ...] = tuple(tuple(number[t] for t in machine.transitions[state]) for state in order)
-    scan = Term("scan", (TOKENS,), (number[0], tuple(letters), transitions))
-    return last_of(scan, integer(number[0]) if number[0] else None)
+def datum(code: int, vocabulary: Vocabulary) -> Datum:
+    """Return a code as tables and automata list it: a name or an integer."""
+    return vocabulary.name(code) if code >= SYMBOL_BASE else code
 
 
-def machine_condition(machine: MooreMachine, domain: Domain) -> Term:
-    """Return a boolean that holds when the machine ends in a state with output 1."""
-    accepting = [s for s in range(machine.n_states) if machine.outputs[s] == 1]
-    others = [s for s in range(machine.n_states) if machine.outputs[s] != 1]
-    if not accepting or not others:
-        return boolean(bool(accepting))
-    state = final_state(machine, domain, accepting + others)
-    if len(accepting) == 1:
-        return Term("==", (state, integer(0)))
-    return Term("<", (state, integer(len(accepting))))
+def constant(code: int, vocabulary: Vocabulary, *, is_boolean: bool = False) -> Term:
+    """Return the constant an answer code stands for; codes of boolean answers are 0 and 1."""
+    return boolean(bool(code)) if is_boolean else symbol_or_integer(code, vocabulary)
 
 
-def machine_output(machine: MooreMachine, domain: Domain) -> Term:
-    """Return the output of the state in which the machine ends, as a chain of if-then-else over state numbers."""
-    codes = [o for o in dict.fromkeys(machine.outputs) if o is not None]
-    if not codes:
-        return integer(0)
-    order = sorted(range(machine.n_states), key=lambda s: (_position(codes, machine.outputs[s]), s))
-    state = final_state(machine, domain, order)
-    result = symbol_or_integer(codes[-1], domain.vocabulary)
-    bound = machine.n_states
-    for code in reversed(codes[:-1]):
-        bound = sum(_position(codes, machine.outputs[s]) <= codes.index(code) for s in order)
-        condition = Term("<", (state, integer(bound)))
-        result = choose(condition, symbol_or_integer(code, domain.vocabulary), result)
-    return result
+def table(key: Term, entries: dict[Datum, Datum]) -> Term:
+    """Return a table of one key whose default is the commonest value."""
+    values = list(entries.values())
+    commonest = max(dict.fromkeys(values), key=values.count)
+    return Term("table", (key,), (tuple((k, v) for k, v in entries.items() if v != commonest), commonest))
 
 
-def _position(codes: list[int], output: int | None) -> int:
-    return codes.index(output) if output is not None else len(codes) - 1
+def table_of_pair(left: Term, right: Term, entries: dict[tuple[Datum, Datum], Datum]) -> Term:
+    """Return a table of two keys whose default is the commonest value."""
+    values = list(entries.values())
+    commonest = max(dict.fromkeys(values), key=values.count)
+    return Term("table2", (left, right), (tuple((k, v) for k, v in entries.items() if v != commonest), commonest))

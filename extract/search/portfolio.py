@@ -13,14 +13,12 @@ from extract.lang.operators import DEFAULTED_NAMES
 from extract.lang.terms import Term
 from extract.outcome import Budget, Spent
 from extract.progress import Progress
-from extract.search import closed_forms, last_level
-from extract.search.automata import learn_machine
+from extract.search import arithmetic, closed_forms, last_level
+from extract.search.automata import is_causal, learn_machine
 from extract.search.bank import Bank, Key
 from extract.search.builders import (
     binary,
     choose,
-    machine_condition,
-    machine_output,
     symbol_or_integer,
 )
 from extract.search.divide import Division
@@ -28,8 +26,11 @@ from extract.search.frame import NO_SYMBOL
 from extract.search.gate import Gate
 from extract.search.goals import Goal, boolean_goal
 from extract.search.layers import Grammar
+from extract.search.machine_terms import machine_terms
 
 _MOST_KEPT = 12
+#: A term of at most this cost is not worth describing in another way before the bank is grown.
+_CHEAP = 3
 #: A usual probe set has about this many cells: it turns a budget of candidates into one of work.
 _CELLS_PER_CANDIDATE = 1024
 _PAIR_LIMIT = 40_000_000
@@ -91,23 +92,36 @@ class Portfolio:
         yield "closed form"
         self._learn_machines()
         yield "automaton"
+        self._describe()
+        yield "arithmetic"
         yield from self._grow_bank()
         self._divide()
         yield "divided"
         self._propose_partial()
         yield "agreement"
 
-    def _learn_machines(self) -> None:
-        domain = self.oracle.domain
+    def _describe(self) -> None:
+        """Propose arithmetic descriptions for goals without a cheap closed form."""
         for index, state in enumerate(self.states):
-            goal = state.goal
-            if goal.shape != "whole" or (state.exact and state.exact[0].cost <= 3) or domain.readout.at == "generate":
-                continue
-            machine = learn_machine(self.oracle, index if goal.kind == "B" else 0)
-            if machine is None:
-                continue
-            build = machine_condition if goal.kind == "B" else machine_output
-            self.consider(index, build(machine, domain), "automaton")
+            if state.best_cost() > _CHEAP:
+                for term in arithmetic.proposals(state.gate, self.gate.batch, self.oracle.domain):
+                    self.consider(index, term, "arithmetic")
+
+    def _learn_machines(self) -> None:
+        """Propose the state machine of the answers, learned for all outputs at once."""
+        domain = self.oracle.domain
+        at = domain.readout.at
+        if at == "generate" or all(state.best_cost() <= _CHEAP for state in self.states):
+            return
+        if at == "every" and not is_causal(self.oracle, self.gate.gate):
+            return
+        learned = learn_machine(self.oracle, self.gate.gate)
+        if learned is None:
+            return
+        for index, state in enumerate(self.states):
+            machine, is_whole = learned.of_cell(index), at != "every"
+            for term in machine_terms(machine, domain, is_boolean=state.goal.kind == "B", is_whole=is_whole):
+                self.consider(index, term, "automaton")
 
     def _grow_bank(self) -> Iterator[str]:
         bank = self._bank
