@@ -3,9 +3,21 @@
 A program costs its distinct parts, shared ones once, because a reader (and a network) computes a shared part once.
 Every part costs 1: a leaf, an elementwise operator, a selector, an aggregate; so one attention head, a selector and
 an aggregate, costs what its two halves cost. An integer above 2 in absolute value costs 1 more than a part, because
-0, 1 and 2 carry almost no choice. An automaton costs its states plus its transitions that are not self-loops, and a
-table 1 plus the entries that break its most regular form, so neither is a cheap way to memorise. Ties are broken
-by the printed text. Cost rises strictly from a term to every term that contains it.
+0, 1 and 2 carry almost no choice.
+
+What is listed must not be a cheap way to memorise, or a rule loses to its own tabulation. An automaton costs its
+states plus its transitions that are not self-loops: each state is a case the reader must hold in mind, each move a
+constant. A table costs 1 plus 2 for each entry that breaks its most regular form, because an entry states two
+constants, a key and a value, as the condition and the branch of an if-then-else would, and 1 for a default that is
+written. Unlisted keys go to the default, so which keys are listed is itself a statement: a rule for the listed keys
+costs 1, its constants 1 each, and then 1 for each key that must be named, or, where the keys are integers, 2 for each
+key left out of their range. A Horner value costs 1 more for a factor other than 1 and 1 more for a modulus: what the
+text leaves out is free, so that ``x % 2`` is not dearer than a disguise of it.
+
+Between programs of equal cost the search prefers the one that reads more easily (``reading_effort`` in
+``search/builders.py``): arithmetic and conditions before tables and transition tables, then fewer nodes as a tree,
+then equalities before order comparisons; then the printed text decides. A count modulo 3 and its three-state automaton
+say the same; the count also says why. Cost rises strictly from a term to every term that contains it.
 """
 
 from __future__ import annotations
@@ -42,7 +54,10 @@ def node_cost(term: Term) -> int:
         return row.cost + table_cost(data[0], data[1])
     if row.name == "scan":
         return row.cost + automaton_cost(data[2])
-    if row.name in ("integer", "shift", "horner"):
+    if row.name == "horner":
+        written = (data[0] != 1) + (data[1] != 0)
+        return row.cost + written + sum(constant_cost(datum) for datum in data)
+    if row.name in ("integer", "shift"):
         return row.cost + sum(constant_cost(datum) for datum in data)
     return row.cost
 
@@ -60,22 +75,35 @@ def automaton_cost(transitions: Datum) -> int:
 
 
 def table_cost(entries: Datum, default: Datum) -> int:
-    """Return how many entries (the default is one) break the table's most regular form.
+    """Return what the entries cost that break the table's most regular form.
 
-    Forms: a constant; the identity; and, where keys and values are integers, affine a*k + b, or k mod m; of pairs,
-    one of the two keys, their sum, difference or product, each also modulo m. Forms other than the constant cannot
-    describe the default, and one with a factor or a modulus costs 1 more.
+    Twice the number, because an entry has a key and a value. Forms: the default; the identity; and, where keys and
+    values are integers, affine a*k + b, or k mod m; of pairs, one of the two keys, their sum, difference or product,
+    each also modulo m. A form other than the default costs 1, each constant in it 1, and its keys have to be stated.
     """
     listed = [entry for entry in entries if isinstance(entry, tuple)] if isinstance(entries, tuple) else []
     if not listed:
         return 0
-    values = [entry[1] for entry in listed]
-    breaking = [1 + sum(value != form for value in values) - (form == default) for form in {*values, default}]
     pairs = [(key if isinstance(key, tuple) else (key,), value) for key, value in listed]
+    breaking = [_PER_ENTRY * sum(value != default for _, value in pairs)]
+    stated = 1 + _keys_cost([key for key, _ in pairs])
     for free, form in _forms(pairs):
-        breaking.append(1 + free + sum(form(key) != value for key, value in pairs))
-    return min(breaking)
+        breaking.append(stated + free + _PER_ENTRY * sum(form(key) != value for key, value in pairs))
+    return min(breaking) + (default != 0)
 
+
+def _keys_cost(keys: Sequence[Key]) -> int:
+    """Return what it costs to say which keys are listed: each symbol; of integers, those left out of their range."""
+    n_in_range = 1
+    for parts in zip(*keys, strict=True):
+        numbers = [part for part in parts if isinstance(part, int)]
+        if len(numbers) < len(parts):
+            return len(keys)
+        n_in_range *= max(numbers) - min(numbers) + 1
+    return min(len(keys), _PER_ENTRY * (n_in_range - len(keys)))
+
+
+_PER_ENTRY = 2
 
 Key = tuple[Datum, ...]
 Form = Callable[[Key], Datum]
@@ -127,7 +155,7 @@ def _lines(points: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     ordered = sorted(set(points))
     lines: dict[tuple[int, int], None] = {}
     for (x, y), (next_x, next_y) in pairwise(ordered):
-        if next_x != x and (next_y - y) % (next_x - x) == 0:
+        if next_x != x and next_y != y and (next_y - y) % (next_x - x) == 0:
             a = (next_y - y) // (next_x - x)
             lines[a, y - a * x] = None
     return list(lines)[:16]

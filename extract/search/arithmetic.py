@@ -7,7 +7,7 @@ answers on a sample of inputs over the features of ``features.py``, and over wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,8 +108,22 @@ def _chains(
 
 
 def _conditions(wanted: NDArray[np.bool_], features: FeatureSet, domain: Domain) -> list[Term]:
-    """Return conditions over the plain features; only where there are none, over what happened earlier."""
-    return conditions(wanted, features.all) or conditions(wanted, [*features.all, *_of_the_past(features, domain)])
+    """Return conditions over the plain features; only where there are none, over what happened earlier too."""
+    found = conditions(wanted, features.all) or conditions(wanted, [*features.all, *_of_the_past(features, domain)])
+    opposites = {b: other for pair in letter_classes(domain) for b, other in (pair, pair[::-1])}
+    return [form for condition in found for form in dict.fromkeys((condition, in_words(condition, opposites)))]
+
+
+def in_words(condition: Term, opposites: Mapping[Term, Term]) -> Term:
+    """Return a condition with counts compared with 0 written as ``any`` and ``all``."""
+    if condition.operator in ("and", "or", "not"):
+        return Term(condition.operator, tuple(in_words(part, opposites) for part in condition.arguments))
+    left, right = (*condition.arguments, TOKENS, TOKENS)[:2]
+    if condition.operator == "==" and left.operator == "count" and right == integer(0):
+        return Term("all", (opposites.get(left.arguments[0], opposite(left.arguments[0])),))
+    if condition.operator == "<" and left == integer(0) and right.operator == "count":
+        return Term("any", right.arguments)
+    return condition
 
 
 def _chain(target: Cells, distinct: list[int], features: FeatureSet, domain: Domain) -> Term | None:

@@ -27,11 +27,13 @@ Rows = NDArray[np.int64]
 
 #: Above this a machine explains nothing, and its table would be a copy of the domain.
 MOST_STATES = 200
-_MOST_QUERIES = 40_000
+_MOST_QUERIES = 12_000
 _MOST_FIRST_SUFFIXES = 21
 _MOST_ROUNDS = 60
 _MISTAKES_PER_ROUND = 4
 _UNKNOWN = -1
+_MEMORY = 2
+_FEW_EXCEPTIONS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,49 +171,64 @@ class _Sample:
                     outputs[s] = int(self.wanted[is_asked & (state == s), length][0])
         return MooreMachine(machine.transitions, tuple(outputs))
 
-    def mistakes(self, machine: MooreMachine) -> list[Letters]:
-        """Return the shortest sampled strings that the machine answers wrongly, a few of them."""
+    def mistakes(self, machine: MooreMachine) -> tuple[list[Letters], int]:
+        """Return the shortest sampled strings that the machine answers wrongly, a few of them, and what it would
+        cost to list them all: one for each token and each answer, once for each input."""
         steps = np.array(machine.transitions, dtype=np.int64)
         outputs = np.array([_UNKNOWN if o is None else o for o in machine.outputs], dtype=np.int64)
         state = np.zeros(len(self.letters), dtype=np.int64)
+        is_listed = np.zeros(len(self.letters), dtype=np.bool_)
         found: list[Letters] = []
         for length in range(self.letters.shape[1] + 1):
             if length:
                 state = steps[state, self.letters[:, length - 1]]
             wanted = self.wanted[:, length]
-            wrong = np.flatnonzero((outputs[state] != wanted) & (wanted >= 0) & (self.lengths >= length))
-            found += [tuple(int(t) for t in self.tokens[i, :length]) for i in wrong[:_MISTAKES_PER_ROUND]]
-            if len(found) >= _MISTAKES_PER_ROUND:
-                break
-        return found[:_MISTAKES_PER_ROUND]
+            is_wrong = (outputs[state] != wanted) & (wanted >= 0) & (self.lengths >= length)
+            for i in np.flatnonzero(is_wrong)[: _MISTAKES_PER_ROUND - len(found)]:
+                found.append(tuple(int(t) for t in self.tokens[i, :length]))
+            is_listed |= is_wrong
+        return found, int((self.lengths[is_listed] + 1).sum())
 
 
 def learn_machine(oracle: Oracle, sample: ProbeSet, *, max_states: int = MOST_STATES) -> LearnedMachine | None:
     """Learn a machine of whole answer rows (of the answer at each token, for ``every``), or return None.
 
-    None means more states than allowed, or too many letters to ask about. ``sample`` takes the place of equivalence
+    None means more states than allowed, or too many letters to ask about, unless a smaller machine is wrong on few of
+    the sample. ``sample`` takes the place of equivalence
     queries: mistakes on it refine the machine; some may remain where the domain is too short to tell states apart.
+    A refinement that costs more than twice what it would to list the inputs it puts right is memory, not structure
+    (a word alone is a chain of states): the machine before it is returned, and its exceptions are left to others.
     Cost:    states * letters * continuations membership queries, asked in one batch per layer of states.
     """
     domain = oracle.domain
     queries = _Queries(oracle)
     known = _Sample(sample, domain, queries)
     suffixes = _first_suffixes(domain)
-    best: tuple[int, MooreMachine] | None = None
+    is_closed = True
+    described: list[tuple[int, int, MooreMachine]] = []  # size, cost of listing the mistakes, machine
     for _ in range(_MOST_ROUNDS):
         closed = _closed(domain, queries, suffixes, max_states)
         if closed is None:
-            return None
+            is_closed = False
+            break
         access, machine = closed[0], known.completed(closed[1])
-        mistakes = known.mistakes(machine)
-        best = (len(mistakes), machine) if best is None or len(mistakes) <= best[0] else best
+        mistakes, listing = known.mistakes(machine)
+        small = minimised(machine)
+        described.append((small.n_states + small.n_moves, listing, small))
         telling = {s: None for w in mistakes for s in _telling_suffixes(domain, queries, access, machine, w)}
         fresh = [s for s in telling if s not in suffixes]
         if not fresh:
             break
         suffixes += fresh
-    assert best is not None
-    return LearnedMachine(minimised(best[1]), queries.rows)
+    if not described:
+        return None
+    least = min(described, key=lambda d: d[0] + d[1])
+    exact = min(reversed(described), key=lambda d: d[1])
+    is_memory = exact[0] - least[0] > _MEMORY * (least[1] - exact[1])
+    chosen = least if is_memory else exact
+    if not is_closed and chosen[1] > _FEW_EXCEPTIONS * int((sample.inputs.lengths + 1).sum()):
+        return None
+    return LearnedMachine(chosen[2], queries.rows)
 
 
 def _first_suffixes(domain: Domain) -> list[Letters]:

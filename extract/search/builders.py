@@ -27,11 +27,16 @@ STEP = Term("step")
 EVERYWHERE = Term("everywhere")
 
 
-def reading_effort(term: Term) -> tuple[int, int]:
-    """Order terms of equal cost by how they read: nodes as a tree (shared parts counted at each use), then how many
-    order comparisons, since ``x % 2 == 0`` says more than ``x % 2 < 1``."""
+_LISTINGS = frozenset({"scan", "table", "table2"})
+
+
+def reading_effort(term: Term) -> tuple[int, int, int]:
+    """Order terms of equal cost by how they read: listings (automata, tables) first of all, then nodes as a tree
+    (shared parts counted at each use), then order comparisons, since ``x % 2 == 0`` says more than ``x % 2 < 1``."""
     parts = [reading_effort(argument) for argument in term.arguments]
-    return 1 + sum(p[0] for p in parts), (term.operator in ("<", "<=")) + sum(p[1] for p in parts)
+    own = (term.operator in _LISTINGS, 1, term.operator in ("<", "<="))
+    listings, nodes, comparisons = (sum(column) for column in zip(own, *parts, strict=True))
+    return listings, nodes, comparisons
 
 
 def integer(value: int) -> Term:

@@ -166,8 +166,10 @@ def at_end(term: Term) -> Term:
         return Term("count", term.arguments)
     if term == INDICES:
         return LENGTH
-    if term.operator == "-":
-        return Term("-", (at_end(term.arguments[0]), at_end(term.arguments[1])))
+    if term.operator in ("-", "min"):
+        return Term(term.operator, (at_end(term.arguments[0]), at_end(term.arguments[1])))
+    if not term.arguments:
+        return last_of(term) if term == TOKENS else term
     if term.operator == "horner" and term.data == (1, 0):
         return Term("sum_over", (EVERYWHERE, term.arguments[0]))
     if term.operator in ("min_over", "max_over") and term.arguments[0] == UPTO:
@@ -178,6 +180,7 @@ def at_end(term: Term) -> Term:
 def _position_terms(domain: Domain) -> Iterator[Term]:
     yield TOKENS
     yield INDICES
+    yield Term("horner", (INDICES,), (1, 0))
     for k in _SHIFTS:
         yield Term("shift", (TOKENS,), (k,))
     classes = [b for b, _ in letter_classes(domain)]
@@ -200,6 +203,8 @@ def _depths(domain: Domain, counts: list[Term]) -> Iterator[Term]:
         yield depth
         yield Term("min_over", (UPTO, depth))
         yield Term("max_over", (UPTO, depth))
+        for d in (depth, Term("-", (right, left))):  # never below 0: what falls short is forgotten
+            yield Term("-", (d, Term("min", (Term("min_over", (UPTO, d)), integer(0)))))
 
 
 def _values_so_far(x: Term, domain: Domain) -> Iterator[Term]:
@@ -208,11 +213,19 @@ def _values_so_far(x: Term, domain: Domain) -> Iterator[Term]:
     total = Term("horner", (x,), (1, 0))
     yield total
     if x == TOKENS:
+        for m in _MODULI:
+            if m < n:
+                yield Term("%", (x, integer(m)))
+                yield Term("//", (x, integer(m)))
         yield Term("abs", (x,))
         yield Term("shift", (Term("abs", (x,)),), (1,))
         yield Term("max_over", (UPTO, x))
         yield Term("min_over", (UPTO, x))
         yield Term("horner", (total,), (1, 0))
+        for c in (1, 2):
+            less = Term("horner", (Term("-", (x, integer(c))),), (1, 0))
+            yield less
+            yield Term("horner", (less,), (1, 0))
         yield from (Term("shift", (total,), (k,)) for k in _SHIFTS)
     bases = dict.fromkeys((2, n) if n <= 10 else (2, 10))
     for a in bases:
@@ -224,5 +237,6 @@ def _values_so_far(x: Term, domain: Domain) -> Iterator[Term]:
     if n <= 2:
         for m in _WINDOWS[1:]:
             yield Term("horner", (x,), (2, m))
-        weights = Term("+", (Term("horner", (integer(1),), (2, 0)), integer(1)))
+        # the same read backwards: each letter weighs 2 to the power of its index
+        weights = Term("+", (Term("shift", (Term("horner", (integer(1),), (2, 0)),), (1,)), integer(1)))
         yield Term("horner", (Term("*", (x, weights)),), (1, 0))

@@ -34,7 +34,7 @@ class Scored:
     """A term that passed the gate, ordered by cost, then by the effort of reading it, then by text."""
 
     cost: int
-    effort: tuple[int, int]
+    effort: tuple[int, int, int]
     text: str
     term: Term = field(compare=False)
     stage: str = field(compare=False)

@@ -26,6 +26,8 @@ _MOST_TRIED = 48
 _MOST_FOUND = 8
 _LINEAR_FEATURES = 40
 _LINEAR_CELLS = 192
+#: Cells on which pairs are compared first; those that agree there are compared on all.
+_FIRST_CELLS = 32
 _LARGEST_COEFFICIENT = 12
 _EPSILON = 1e-6
 
@@ -115,7 +117,7 @@ def _of_two(target: Cells, features: Sequence[Feature]) -> Iterator[Term]:
     """Yield min, max, product, and remainders or quotients of a sum or difference."""
     if len(features) < 2:
         return
-    step = max(1, -(-len(target) // _LINEAR_CELLS))
+    step = max(1, -(-len(target) // _FIRST_CELLS))
     wanted = target[::step]
     values = np.stack([f.values[::step] for f in features])
     moduli = sorted({int(target.max()) + 1, *_MODULI}) if int(target.min()) >= 0 else []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.lang.cost import cost
+from extract.lang.cost import cost, node_cost
 from extract.lang.terms import Term
 from extract.search.builders import boolean, integer
 from extract.search.features import Feature
@@ -26,8 +26,10 @@ _MOST_PREDICATES = 640
 _MOST_COMPARISONS = 256
 _MOST_FOUND = 12
 _MOST_TRIED = 48
+_MOST_PAIRS = 128
+_MOST_LEADERS = 12
 #: Cells on which pairs of features are compared first; what survives is compared on all.
-_FIRST_CELLS = 384
+_FEWEST_CELLS, _SOME_CELLS, _MANY_CELLS = 32, 96, 384
 _COEFFICIENTS = ((1, 1), (1, -1), (2, 1), (1, 2), (2, -1), (1, -2))
 
 
@@ -43,20 +45,20 @@ class Predicate:
 def conditions(wanted: Bools, features: Sequence[Feature]) -> list[Term]:
     """Return conditions that hold exactly on the wanted cells, cheapest first.
 
-    Cost:    O(predicates² * cells) multiply-adds, and the same for comparisons of features.
+    Cost:    O(predicates² * cells) multiply-adds, and less for comparisons of features.
     """
     if wanted.all() or not wanted.any():
         return [boolean(bool(wanted.all()))]
-    found = {p.term: p.cost for p in _around(wanted, features) if not (p.holds & ~wanted).any()}
-    for term in _opposites(wanted, features):
-        found.setdefault(term, cost(term))
-    for term in _sums(wanted, features) if len(found) < _MOST_FOUND else ():
-        found.setdefault(term, cost(term))
-    for is_opposite in (False, True):
-        goal = ~wanted if is_opposite else wanted
-        for left, right in _conjunctions(goal, _around(goal, features)):
-            both = Term("or", (opposite(left), opposite(right))) if is_opposite else Term("and", (left, right))
-            found.setdefault(both, cost(both))
+    around, outside = _around(wanted, features), _around(~wanted, features)
+    exact = [p.term for p in around if not (p.holds & ~wanted).any()]
+    exact += [opposite(p.term) for p in outside if not (p.holds & wanted).any()]
+    found = {term: cost(term) for term in exact}
+    if len(found) < _MOST_FOUND:
+        found.update((term, cost(term)) for term in _sums(wanted, features))
+    for is_opposite, goal, predicates in ((False, wanted, around), (True, ~wanted, outside)):
+        for parts in _conjunctions(goal, predicates, is_long=not found):
+            joined = _joined("or", [opposite(p) for p in parts]) if is_opposite else _joined("and", parts)
+            found.setdefault(joined, cost(joined))
     return sorted(found, key=lambda term: (found[term], repr(term)))[:_MOST_FOUND]
 
 
@@ -70,21 +72,18 @@ def opposite(condition: Term) -> Term:
     return Term("not", (condition,))
 
 
-def _opposites(wanted: Bools, features: Sequence[Feature]) -> Iterator[Term]:
-    """Yield the opposites of single predicates that hold exactly where nothing is wanted."""
-    for p in _around(~wanted, features):
-        if not (p.holds & wanted).any():
-            yield opposite(p.term)
-
-
 def _around(wanted: Bools, features: Sequence[Feature]) -> list[Predicate]:
-    """Return the tightest predicates that hold on all wanted cells, cheapest first, one for each set of cells."""
-    found: dict[bytes, Predicate] = {}
-    for p in [*_of_one(wanted, features), *_of_two(wanted, features)]:
-        key = np.packbits(p.holds).tobytes()
-        if key not in found or p.cost < found[key].cost:
-            found[key] = p
-    return sorted(found.values(), key=lambda p: p.cost)[:_MOST_PREDICATES]
+    """Return the tightest predicates that hold on all wanted cells, cheapest first: for each set of cells one of one
+    feature and one of two, since what they cost in the end depends on the parts they share with others."""
+    result: list[Predicate] = []
+    for predicates in (_of_one(wanted, features), _of_two(wanted, features)):
+        found: dict[bytes, Predicate] = {}
+        for p in predicates:
+            key = np.packbits(p.holds).tobytes()
+            if key not in found or p.cost < found[key].cost:
+                found[key] = p
+        result += found.values()
+    return sorted(result, key=lambda p: p.cost)[:_MOST_PREDICATES]
 
 
 def _of_one(wanted: Bools, features: Sequence[Feature]) -> Iterator[Predicate]:
@@ -93,7 +92,7 @@ def _of_one(wanted: Bools, features: Sequence[Feature]) -> Iterator[Predicate]:
         low, high = int(inside.min()), int(inside.max())
         for term, holds in _ranges(f, low, high):
             if not holds.all():
-                yield Predicate(term, holds, cost(term))
+                yield Predicate(term, holds, _cost_with(f, term))
         if low == high or f.is_token or f.term.operator in ("shift", "table"):
             continue
         for m in _MODULI:
@@ -102,7 +101,14 @@ def _of_one(wanted: Bools, features: Sequence[Feature]) -> Iterator[Predicate]:
                 holds = f.values % m == residue
                 if not holds.all():
                     term = Term("==", (Term("%", (f.term, integer(m))), integer(residue)))
-                    yield Predicate(term, holds, cost(term))
+                    yield Predicate(term, holds, _cost_with(f, term))
+
+
+def _cost_with(f: Feature, term: Term) -> int:
+    """Return about the cost of a condition on one feature, parts in common with it counted twice."""
+    if term == f.term:
+        return f.cost
+    return node_cost(term) + sum(_cost_with(f, argument) for argument in term.arguments)
 
 
 def _ranges(f: Feature, low: int, high: int) -> Iterator[tuple[Term, Bools]]:
@@ -136,28 +142,24 @@ def _compared(features: Iterable[Feature]) -> list[Feature]:
 
 
 def _of_two(wanted: Bools, features: Sequence[Feature]) -> list[Predicate]:
-    """Return comparisons of two features that hold on all wanted cells."""
+    """Return comparisons of two features that hold on all wanted cells, cheapest first."""
     found: list[tuple[int, str, Feature, Feature]] = []
     symbols = [f for f in features if f.is_symbol]
+    places = _spread(np.flatnonzero(wanted), _FEWEST_CELLS)
     for chosen, relations in ((_compared(features), ("==", "<", "<=")), (symbols, ("==",))):
         if len(chosen) < 2:
             continue
-        places = _spread(np.flatnonzero(wanted))
         values = np.stack([f.values[places] for f in chosen])
-        for i, f in enumerate(chosen):
-            for relation in relations:
-                fits = _RELATIONS[relation](values[i][None], values).all(axis=1)
-                found += [
-                    (f.cost + chosen[j].cost, relation, f, chosen[j])
-                    for j in np.flatnonzero(fits)
-                    if j != i and (relation != "==" or j > i)
-                ]
+        for relation in relations:
+            fits = _RELATIONS[relation](values[:, None], values[None]).all(axis=2)
+            fits = np.triu(fits, 1) if relation == "==" else fits & ~np.eye(len(chosen), dtype=np.bool_)
+            for i, j in np.argwhere(fits).tolist():
+                found.append((chosen[i].cost + chosen[j].cost, relation, chosen[i], chosen[j]))
     result = []
-    for _, relation, f, g in sorted(found, key=lambda entry: entry[0])[: 4 * _MOST_COMPARISONS]:
+    for parts_cost, relation, f, g in sorted(found, key=lambda entry: entry[0])[: 4 * _MOST_COMPARISONS]:
         holds = _RELATIONS[relation](f.values, g.values)
         if holds[wanted].all() and not holds.all():
-            term = Term(relation, (f.term, g.term))
-            result.append(Predicate(term, holds, cost(term)))
+            result.append(Predicate(Term(relation, (f.term, g.term)), holds, parts_cost + 1))
         if len(result) >= _MOST_COMPARISONS:
             break
     return result
@@ -166,8 +168,8 @@ def _of_two(wanted: Bools, features: Sequence[Feature]) -> list[Predicate]:
 _RELATIONS = {"==": np.equal, "<": np.less, "<=": np.less_equal}
 
 
-def _spread(places: NDArray[np.intp]) -> NDArray[np.intp]:
-    return places[:: max(1, -(-len(places) // _FIRST_CELLS))]
+def _spread(places: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    return places[:: max(1, -(-len(places) // most))]
 
 
 def _sums(wanted: Bools, features: Sequence[Feature]) -> Iterator[Term]:
@@ -175,7 +177,7 @@ def _sums(wanted: Bools, features: Sequence[Feature]) -> Iterator[Term]:
     chosen = _compared(features)
     if len(chosen) < 2:
         return
-    yes, no = _spread(np.flatnonzero(wanted)), _spread(np.flatnonzero(~wanted))
+    yes, no = (_spread(np.flatnonzero(side), _SOME_CELLS) for side in (wanted, ~wanted))
     inside, outside = (np.stack([f.values[places] for f in chosen]) for places in (yes, no))
     n_found = 0
     candidates = []
@@ -206,18 +208,38 @@ def _combined(left: Term, right: Term, a: int, b: int) -> Term:
     return Term("+" if b > 0 else "-", (left, scaled))
 
 
-def _conjunctions(wanted: Bools, predicates: list[Predicate]) -> Iterator[tuple[Term, Term]]:
-    """Yield pairs of predicates, each holding on all wanted cells, that no unwanted cell satisfies together."""
+def _joined(operator: str, parts: Sequence[Term]) -> Term:
+    result = parts[0]
+    for part in parts[1:]:
+        result = Term(operator, (result, part))
+    return result
+
+
+def _conjunctions(wanted: Bools, predicates: list[Predicate], *, is_long: bool) -> Iterator[tuple[Term, ...]]:
+    """Yield pairs of predicates, each holding on all wanted cells, that no unwanted cell satisfies together; where no
+    pair does and ``is_long``, three: one of the most telling first, then a pair for the cells it lets through."""
     if len(predicates) < 2:
         return
     unwanted = np.flatnonzero(~wanted)
-    first = _spread(unwanted)
+    pairs = _excluding_pairs(predicates, unwanted)
+    yield from ((p.term, q.term) for p, q in pairs)
+    if pairs or not is_long:
+        return
+    left = [int(p.holds[unwanted].sum()) for p in predicates]
+    for i in sorted(range(len(predicates)), key=lambda i: (left[i], predicates[i].cost))[:_MOST_LEADERS]:
+        leader = predicates[i]
+        triples = _excluding_pairs(predicates, unwanted[leader.holds[unwanted]])
+        yield from ((leader.term, p.term, q.term) for p, q in triples[:2])
+
+
+def _excluding_pairs(predicates: list[Predicate], unwanted: NDArray[np.intp]) -> list[tuple[Predicate, Predicate]]:
+    """Return the cheapest pairs of predicates that no unwanted cell satisfies together."""
+    first = _spread(unwanted, _MANY_CELLS)
     holds = np.stack([p.holds[first] for p in predicates]).astype(np.float32)
-    both = holds @ holds.T
-    left, right = np.nonzero(np.triu(both == 0, 1))
+    left, right = np.nonzero(np.triu(holds @ holds.T == 0, 1))
     costs = np.array([p.cost for p in predicates])
-    order = np.argsort(costs[left] + costs[right], kind="stable")[:_MOST_TRIED]
-    for k in order:
-        p, q = predicates[left[k]], predicates[right[k]]
-        if not (p.holds[unwanted] & q.holds[unwanted]).any():
-            yield p.term, q.term
+    order = np.argsort(costs[left] + costs[right], kind="stable")[:_MOST_PAIRS]
+    pairs = [(predicates[left[k]], predicates[right[k]]) for k in order]
+    pairs = [(p, q) for p, q in pairs if not (p.holds[unwanted] & q.holds[unwanted]).any()]
+    # parts in common count once, so the order by sums is only roughly that of cost
+    return sorted(pairs, key=lambda pair: cost(Term("and", (pair[0].term, pair[1].term))))[:_MOST_FOUND]
