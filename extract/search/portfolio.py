@@ -17,7 +17,6 @@ from extract.search import arithmetic, closed_forms, last_level
 from extract.search.automata import is_causal, learn_machine
 from extract.search.bank import Bank, Key
 from extract.search.builders import (
-    binary,
     choose,
     symbol_or_integer,
 )
@@ -33,8 +32,6 @@ _MOST_KEPT = 12
 _CHEAP = 3
 #: A usual probe set has about this many cells: it turns a budget of candidates into one of work.
 _CELLS_PER_CANDIDATE = 1024
-_PAIR_LIMIT = 40_000_000
-_COVER_LIMIT = 48
 #: Incomplete levels tried before a goal is given up: they still hold many sequence-wide terms.
 _INCOMPLETE_LEVELS = 4
 #: Heads added beyond the cost order are filed above every level that growth can reach.
@@ -207,27 +204,10 @@ class Portfolio:
             self._consider_hit(proposal_goal, term, "last level")
 
     def _virtual(self, bank: Bank, index: int, goal: Goal, cost: int) -> Iterator[tuple[int, Term]]:
-        booleans = [(index, goal)] if goal.kind == "B" else []
-        booleans += [(-1 - i, d[1]) for i, d in enumerate(self._derived) if d[0] == index]
-        for number, boolean in booleans:
-            for n_found, pair in enumerate(self._boolean_pairs(bank, boolean, cost)):
-                yield number, binary(pair.operator, bank.term(pair.left), bank.term(pair.right))
-                if n_found >= _MOST_KEPT:
-                    break
-        if goal.kind == "I" and goal.tag == "N":
-            for n_found, pair in enumerate(last_level.sum_pairs(bank, goal, cost)):
-                yield index, binary(pair.operator, bank.term(pair.left), bank.term(pair.right))
-                if n_found >= _MOST_KEPT:
-                    break
-        if goal.kind == "I":
-            for n_found, (c, a, b, _) in enumerate(last_level.covering_pairs(bank, goal, cost, _COVER_LIMIT)):
-                yield index, choose(bank.term(c), bank.term(a), bank.term(b))
-                if n_found >= _MOST_KEPT:
-                    break
-
-    def _boolean_pairs(self, bank: Bank, goal: Goal, cost: int) -> Iterator[last_level.Pair]:
-        yield from last_level.comparison_pairs(bank, goal, cost, _PAIR_LIMIT)
-        yield from last_level.connective_pairs(bank, goal, cost, _COVER_LIMIT)
+        goals = [(index, goal)] + [(-1 - i, d[1]) for i, d in enumerate(self._derived) if d[0] == index]
+        for number, wanted in goals:
+            for found in last_level.proposals(bank, wanted, cost):
+                yield number, found.term
 
     def _divide(self) -> None:
         """Split the domain for goals that nothing matches as a whole."""

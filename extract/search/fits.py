@@ -1,0 +1,272 @@
+"""Short terms for a small table: arithmetic, remainders, extremes, comparisons and choices that give its entries.
+
+Given the distinct keys of one or two terms and the value each wants, it proposes the forms that fit every entry; the
+plain table comes last. It reads no cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.lang.terms import Datum, Term
+from extract.search.builders import choose, integer, symbol_or_integer
+from extract.search.columns import Proposal, proposal
+from extract.vocabulary import SYMBOL_BASE, Vocabulary
+
+Array = NDArray[Any]
+Valued = tuple[Term, Array]
+
+_MOST_PROPOSED = 6
+_SMALL_MODULI = tuple(range(2, 13))
+_FACTORS = (1, -1, 2, 3)
+#: A plain table needs so many cells per entry to be worth judging.
+_CELLS_PER_ENTRY = 3
+
+
+class Table(NamedTuple):
+    """A goal as a function of one or two terms.
+
+    Shapes: ``keys`` [entry, 1 or 2] narrow values, ``codes`` [entry] wanted codes (0 and 1 for a boolean goal).
+    ``are_symbols`` says of each key whether its values are symbols; ``n_cells`` is how many cells showed the table.
+    """
+
+    terms: tuple[Term, ...]
+    keys: Array
+    codes: NDArray[np.int32]
+    are_symbols: tuple[bool, ...]
+    is_boolean: bool
+    n_cells: int
+
+
+def fitted(table: Table, vocabulary: Vocabulary) -> list[Proposal]:
+    """Return the cheapest forms that give every entry of a table, the plain table among them."""
+    found = {proposal(term) for term in _forms(table, vocabulary)}
+    return sorted(found, key=lambda p: (p.cost, repr(p.term)))[:_MOST_PROPOSED]
+
+
+def _forms(table: Table, vocabulary: Vocabulary) -> Iterator[Term]:
+    wanted = table.codes.astype(np.int64)
+    codes = sorted({int(c) for c in wanted})
+    if table.is_boolean:
+        yield from _conditions(table, wanted == 1, vocabulary)
+    elif len(codes) == 2:
+        for condition in _conditions(table, wanted == codes[0], vocabulary):
+            yield choose(condition, *(symbol_or_integer(c, vocabulary) for c in codes))
+            if codes == [0, 1]:
+                yield Term("-", (integer(1), Term("int", (condition,))))
+        if codes == [0, 1]:
+            yield from (Term("int", (c,)) for c in _conditions(table, wanted == 1, vocabulary))
+    if not table.is_boolean:
+        yield from _choices(table, wanted)
+    if not table.is_boolean and not any(table.are_symbols) and codes[-1] < SYMBOL_BASE - 1:
+        yield from _values(table, wanted)
+    if len(table.codes) * _CELLS_PER_ENTRY <= table.n_cells:
+        yield from plain_tables(table, vocabulary)
+
+
+# -- numbers --------------------------------------------------------------------------------------------------------
+def _values(table: Table, wanted: Array) -> Iterator[Term]:
+    columns = table.keys.astype(np.int64).T
+    for term, values in _bases(table.terms, columns):
+        yield from _affine(term, values, wanted)
+        yield from _bounded(term, values, wanted)
+        for m in _moduli(wanted):
+            yield from _remainders(term, values, wanted, m)
+        if len(table.terms) == 1:
+            yield from _quotients(term, values, wanted)
+
+
+def _bases(terms: tuple[Term, ...], columns: Array) -> Iterator[Valued]:
+    """Yield the combinations of the keys whose affine images, remainders and bounds are tried."""
+    if len(terms) == 1:
+        yield terms[0], columns[0]
+        yield Term("*", (terms[0], terms[0])), columns[0] * columns[0]
+        yield Term("abs", (terms[0],)), np.abs(columns[0])
+        return
+    (a, x), (b, y) = zip(terms, columns, strict=True)
+    yield Term("+", (a, b)), x + y
+    yield Term("-", (a, b)), x - y
+    yield Term("-", (b, a)), y - x
+    yield Term("*", (a, b)), x * y
+    yield Term("min", (a, b)), np.minimum(x, y)
+    yield Term("max", (a, b)), np.maximum(x, y)
+    yield Term("abs", (Term("-", (a, b)),)), np.abs(x - y)
+    two = integer(2)
+    for factor in (two, integer(3), integer(10)):
+        k = int(str(factor.data[0]))
+        yield Term("+", (Term("*", (a, factor)), b)), k * x + y
+        yield Term("+", (a, Term("*", (b, factor)))), x + k * y
+        yield Term("-", (Term("*", (a, factor)), b)), k * x - y
+        yield Term("-", (a, Term("*", (b, factor)))), x - k * y
+
+
+def shifted(term: Term, offset: int) -> Term:
+    """Return a term plus a constant, as people write it."""
+    if not offset:
+        return term
+    return Term("+" if offset > 0 else "-", (term, integer(abs(offset))))
+
+
+def _affine(term: Term, values: Array, wanted: Array) -> Iterator[Term]:
+    low, high = int(values.argmin()), int(values.argmax())
+    span = int(values[high] - values[low])
+    if not span or (int(wanted[high]) - int(wanted[low])) % span:
+        return
+    slope = (int(wanted[high]) - int(wanted[low])) // span
+    offset = int(wanted[low]) - slope * int(values[low])
+    if not slope or not (slope * values + offset == wanted).all():
+        return
+    if slope == -1:
+        yield Term("-", (integer(offset), term))
+    else:
+        yield shifted(term if slope == 1 else Term("*", (term, integer(slope))), offset)
+
+
+def _bounded(term: Term, values: Array, wanted: Array) -> Iterator[Term]:
+    low, high = int(wanted.min()), int(wanted.max())
+    for offset in sorted({0, *(int(d) for d in (wanted - values)[:4])}):
+        moved, base = values + offset, shifted(term, offset)
+        if (np.minimum(moved, high) == wanted).all():
+            yield Term("min", (base, integer(high)))
+        if (np.maximum(moved, low) == wanted).all():
+            yield Term("max", (base, integer(low)))
+        if low < high and (np.clip(moved, low, high) == wanted).all():
+            yield Term("min", (Term("max", (base, integer(low))), integer(high)))
+    centre = values[wanted == low]
+    for c in sorted({int(v) for v in centre[:2]}):
+        if c and (np.abs(values - c) + low == wanted).all():
+            yield shifted(Term("abs", (shifted(term, -c),)), low)
+
+
+def _moduli(wanted: Array) -> tuple[int, ...]:
+    """Return the moduli that the values suggest: just above the greatest of them, and the small ones above that."""
+    low, high = int(wanted.min()), int(wanted.max())
+    if low < 0 or high < 1:
+        return ()
+    return tuple(sorted({high + 1, high + 2, high + 3, *(m for m in _SMALL_MODULI if m > high)}))
+
+
+def _remainders(term: Term, values: Array, wanted: Array, m: int) -> Iterator[Term]:
+    for factor in _FACTORS:
+        offset = int(wanted[0] - factor * values[0]) % m
+        if not ((factor * values + offset) % m == wanted).all():
+            continue
+        if factor == -1:
+            yield Term("%", (Term("-", (integer(offset), term)), integer(m)))
+        else:
+            scaled = term if factor == 1 else Term("*", (term, integer(factor)))
+            yield Term("%", (shifted(scaled, offset), integer(m)))
+            if offset and m - offset < offset:
+                yield Term("%", (shifted(scaled, offset - m), integer(m)))
+
+
+def _quotients(term: Term, values: Array, wanted: Array) -> Iterator[Term]:
+    for divisor in range(2, 13):
+        for offset in range(divisor):
+            if ((values + offset) // divisor == wanted).all():
+                yield Term("//", (shifted(term, offset), integer(divisor)))
+                break
+
+
+def _choices(table: Table, wanted: Array) -> Iterator[Term]:
+    """Yield one key or the other, chosen by comparing them."""
+    if len(table.terms) != 2 or any(table.are_symbols):
+        return
+    columns = table.keys.astype(np.int64).T
+    for left, right in ((0, 1), (1, 0)):
+        a, b, x, y = table.terms[left], table.terms[right], columns[left], columns[right]
+        constants = {int(w) for w in wanted[x >= y][:1]} | {int(w) for w in wanted[x < y][:1]}
+        for c in sorted(constants):
+            if c >= SYMBOL_BASE - 1:
+                continue
+            for then, t in ((a, x), (b, y)):
+                if (np.where(x < y, t, c) == wanted).all():
+                    yield choose(Term("<", (a, b)), then, integer(c))
+                if (np.where(x < y, c, t) == wanted).all():
+                    yield choose(Term("<", (a, b)), integer(c), then)
+                if left == 0 and (np.where(x == y, c, t) == wanted).all():
+                    yield choose(Term("==", (a, b)), integer(c), then)
+
+
+# -- conditions -----------------------------------------------------------------------------------------------------
+def _conditions(table: Table, holds: NDArray[np.bool_], vocabulary: Vocabulary) -> Iterator[Term]:
+    """Yield booleans of the keys that hold exactly where they should."""
+    if not holds.any() or holds.all():
+        return
+    columns = table.keys.astype(np.int64).T
+    if len(table.terms) == 1 and table.are_symbols[0]:
+        for value in (columns[0][holds], columns[0][~holds]):
+            if len(value) == 1:
+                equal = Term("==", (table.terms[0], _key_term(int(value[0]), True, vocabulary)))
+                yield equal if holds.sum() == 1 else Term("not", (equal,))
+        return
+    if len(table.terms) == 1:
+        yield from _thresholds(table.terms[0], columns[0], holds)
+        for m in _SMALL_MODULI:
+            remainder = Term("%", (table.terms[0], integer(m)))
+            yield from _thresholds(remainder, columns[0] % m, holds)
+        return
+    (a, x), (b, y) = zip(table.terms, columns, strict=True)
+    if table.are_symbols[0] == table.are_symbols[1]:
+        for left, right, p, q in ((a, b, x, y), (b, a, y, x)):
+            for name, value in (("<", p < q), ("<=", p <= q), ("==", p == q)):
+                if (value == holds).all():
+                    yield Term(name, (left, right))
+        if ((x != y) == holds).all():
+            yield Term("not", (Term("==", (a, b)),))
+    if not any(table.are_symbols):
+        for base, values in _bases(table.terms, columns):
+            yield from _thresholds(base, values, holds)
+            if base.operator in ("+", "-", "*"):
+                for m in _SMALL_MODULI:
+                    yield from _thresholds(Term("%", (base, integer(m))), values % m, holds)
+
+
+def _thresholds(term: Term, values: Array, holds: NDArray[np.bool_]) -> Iterator[Term]:
+    inside, outside = values[holds], values[~holds]
+    if inside.max() < outside.min():
+        yield Term("<", (term, integer(int(outside.min()))))
+        yield Term("<=", (term, integer(int(inside.max()))))
+    if outside.max() < inside.min():
+        yield Term("<", (integer(int(outside.max())), term))
+        yield Term("<=", (integer(int(inside.min())), term))
+    if inside.min() == inside.max() and not (outside == inside[0]).any():
+        yield Term("==", (term, integer(int(inside[0]))))
+    if outside.min() == outside.max() and not (inside == outside[0]).any():
+        yield Term("not", (Term("==", (term, integer(int(outside[0])))),))
+
+
+# -- the plain table ------------------------------------------------------------------------------------------------
+def plain_tables(table: Table, vocabulary: Vocabulary) -> Iterator[Term]:
+    """Yield the table with its commonest value as the default, and with every entry listed."""
+    codes = table.codes.tolist()
+    commonest = max(sorted(set(codes)), key=codes.count)
+    name = "table" if len(table.terms) == 1 else "table2"
+    for keeps_all in (False, True):
+        rows: list[Datum] = []
+        for key, code in zip(table.keys.tolist(), codes, strict=True):
+            if keeps_all or code != commonest:
+                parts = tuple(_datum(int(k), s, vocabulary) for k, s in zip(key, table.are_symbols, strict=True))
+                rows.append((parts[0] if len(parts) == 1 else parts, _code_datum(code, vocabulary)))
+        term = Term(name, table.terms, (tuple(rows), _code_datum(commonest, vocabulary)))
+        yield Term("==", (term, integer(1))) if table.is_boolean else term
+
+
+def _datum(value: int, is_symbol: bool, vocabulary: Vocabulary) -> Datum:
+    if not is_symbol:
+        return value
+    return vocabulary.symbols[value] if value >= 0 else ""
+
+
+def _key_term(value: int, is_symbol: bool, vocabulary: Vocabulary) -> Term:
+    datum = _datum(value, is_symbol, vocabulary)
+    return Term("symbol" if is_symbol else "integer", (), (datum,))
+
+
+def _code_datum(code: int, vocabulary: Vocabulary) -> Datum:
+    return vocabulary.name(code) if code >= SYMBOL_BASE else "" if code == SYMBOL_BASE - 1 else code
+

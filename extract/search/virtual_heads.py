@@ -1,0 +1,254 @@
+"""Heads over all (selector, value) pairs of the bank, and short functions of such heads, decided without building.
+
+``T = head(S, V)`` for every aggregate; ``T = a + head`` and the like for cheap a; and any function of a head: where
+the head determines the goal on sampled conflicts, the table from head to goal is fitted like every other table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.lang.operators import MEAN_SCALE
+from extract.lang.terms import Term
+from extract.search.bank import Bank, Key, Tag
+from extract.search.builders import NAMES, binary, symbol_or_integer
+from extract.search.columns import Cells, Effort, Proposal, Terms, proposal, shapes_of
+from extract.search.dependencies import entries_of
+from extract.search.fits import Table, fitted
+from extract.search.frame import NO_SYMBOL
+from extract.search.goals import Goal
+from extract.search.head_tests import EXACT, Heads, Pairs, Test, survivors
+
+Array = NDArray[Any]
+
+_VALUE_TAGS: tuple[Tag, ...] = ("N", "T", "")
+_MOST_FEATURES = 1 << 25
+_MOST_FOUND = 24
+_MOST_ADDED = 4
+_N_CONFLICTS = 10
+_MOST_TABLES = 48
+
+
+class HeadSearch:
+    """The heads of one selector shape and one kind of value against one goal at one level."""
+
+    def __init__(self, bank: Bank, goal: Goal, cells: Cells, cost: int, effort: Effort) -> None:
+        self._bank, self._goal, self._cells, self._cost, self._effort = bank, goal, cells, cost, effort
+        self._all = slice(0, len(cells))
+
+    def proposals(self, added: Terms | None) -> Iterator[Proposal]:
+        """Yield heads and functions of heads that give the goal; ``added`` are integers to add to a head."""
+        for shape in shapes_of(self._goal):
+            masks, ids = self._selectors(Key("S", "", shape))
+            if not len(ids):
+                continue
+            n_old = int((self._bank.costs(ids) < self._cost).sum())
+            for tag in _VALUE_TAGS:
+                values, value_ids = self._values(tag)
+                if not len(value_ids):
+                    continue
+                old = n_old, int((self._bank.costs(value_ids) < self._cost).sum())
+                heads = Heads(masks, values, self._cells)
+                yield from self._of(heads, tag, ids, value_ids, old, added)
+
+    def _selectors(self, key: Key) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+        masks, ids = self._bank.rows_up_to(key, self._cost)
+        n_keys = masks.shape[3]
+        room = max(1, _MOST_FEATURES // max(1, len(self._cells) * n_keys))
+        query = self._cells.query if key.shape != "whole" else np.zeros_like(self._cells.query)
+        return masks[:room][:, self._cells.probe, query], ids[:room]
+
+    def _values(self, tag: Tag) -> tuple[Array, NDArray[np.int32]]:
+        """Return values along the input: integers of a tag, or booleans as 0 and 1 for the empty tag."""
+        key = Key("I", tag, "position") if tag else Key("B", "", "position")
+        values, ids = self._bank.rows_up_to(key, self._cost)
+        room = max(1, _MOST_FEATURES // max(1, values.shape[1] * values.shape[2]))
+        values, ids = values[:room], ids[:room]
+        return (values, ids) if tag else (values.astype(np.int8), ids)
+
+    def _of(
+        self, heads: Heads, tag: Tag, ids: NDArray[np.int32], value_ids: NDArray[np.int32], n_old: tuple[int, int],
+        added: Terms | None,
+    ) -> Iterator[Proposal]:  # fmt: skip
+        build = _Builder(self._bank, ids, value_ids, tag)
+        goal, target = self._goal, self._cells.target
+        if goal.kind == "B":
+            if tag == "":
+                yield from self._existing(heads, build, n_old)
+        elif tag == goal.tag:
+            yield from self._picked(heads, build, n_old)
+            yield from self._extremes(heads, build, n_old)
+        if goal.kind == "I" and goal.tag == "N" and tag != "T":
+            yield from self._summed(heads, build, n_old, target.astype(np.int64), None)
+            if tag == "N" and int(np.abs(target).max(initial=0)) * 16 >= MEAN_SCALE:
+                yield from self._means(heads, build, n_old)
+            for row in range(len(added) if added is not None else 0):
+                assert added is not None
+                yield from self._with(heads, build, n_old, added, row)
+        for name in ("first", "last", "sum"):
+            if (name != "sum") == (tag != "") or (name == "sum" and tag == "N"):
+                yield from self._tables(name, heads, build, n_old)
+
+    # -- one head -----------------------------------------------------------------------------------------------------
+    def _found(
+        self, heads: Heads, test: Test, n_old: tuple[int, int], value: Callable[..., Array], wanted: Array
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the surviving pairs whose head is the wanted value on every chosen cell."""
+        n_found = 0
+        for s, v in survivors(test, n_old, self._effort):
+            for start in range(0, len(s), 1 << 12):
+                pair = s[start : start + (1 << 12)], v[start : start + (1 << 12)]
+                for part in (slice(0, 16), self._all):
+                    keep = (value(*pair, part) == wanted[part]).all(axis=1)
+                    pair = pair[0][keep], pair[1][keep]
+                yield from zip(pair[0].tolist(), pair[1].tolist(), strict=True)
+                n_found += len(pair[0])
+            if n_found >= _MOST_FOUND:
+                return
+
+    def _picked(self, heads: Heads, build: _Builder, n_old: tuple[int, int]) -> Iterator[Proposal]:
+        target = self._cells.target
+        default = NO_SYMBOL if build.tag == "T" else 0
+        empty = heads.empty
+        low = np.where(empty, target[None], np.iinfo(np.int32).max).min(axis=1)
+        high = np.where(empty, target[None], np.iinfo(np.int32).min).max(axis=1)
+        fits = low >= high  # one default serves every cell that picks nothing
+        for name in ("first", "last"):
+            test = heads.pick_test(name, target)
+            test = test._replace(wanted=np.where(fits, test.wanted, -1).astype(np.float32))
+
+            def value(s: NDArray[np.intp], v: NDArray[np.intp], part: slice, name: str = name) -> Array:
+                return np.where(heads.empty[s, part], target[part][None], heads.chosen(name, s, v, part, 0))
+
+            for s, v in self._found(heads, test, n_old, value, target):
+                term = build.head(name, s, v)
+                if empty[s].any() and int(low[s]) != default:
+                    code = int(self._cells.codes[int(empty[s].argmax())])
+                    constant = symbol_or_integer(code, self._bank.frame.vocabulary)
+                    term = Term(term.operator, (*term.arguments, constant))
+                yield proposal(term)
+
+    def _extremes(self, heads: Heads, build: _Builder, n_old: tuple[int, int]) -> Iterator[Proposal]:
+        target = self._cells.target
+        default = NO_SYMBOL if build.tag == "T" else 0
+        tested = np.arange(heads.n_tested)
+        at = heads.values[:, self._cells.probe[tested]]
+        for name in ("min", "max"):
+            wanted = target[None, tested, None]
+            test = heads.none_test(tested, at < wanted if name == "min" else at > wanted)
+
+            def value(s: NDArray[np.intp], v: NDArray[np.intp], part: slice, name: str = name) -> Array:
+                return heads.extreme(name, s, v, part, default)
+
+            for s, v in self._found(heads, test, n_old, value, target):
+                yield proposal(build.head(f"{name}_over", s, v))
+
+    def _summed(
+        self, heads: Heads, build: _Builder, n_old: tuple[int, int], target: Array, outer: Callable[[Term], Term] | None
+    ) -> Iterator[Proposal]:
+        largest = int(np.abs(heads.values.astype(np.int64)).max(initial=0))
+        if largest * heads.n_tested * heads.masks.shape[2] * 16 >= EXACT:
+            return  # a level of huge values: the exact sums are left to the bank
+        for s, v in self._found(heads, heads.sum_test(target), n_old, heads.summed, target):
+            term = build.head("sum", s, v)
+            yield proposal(outer(term) if outer else term)
+
+    def _means(self, heads: Heads, build: _Builder, n_old: tuple[int, int]) -> Iterator[Proposal]:
+        def value(s: NDArray[np.intp], v: NDArray[np.intp], part: slice) -> Array:
+            widths = np.maximum(heads.masks[s, part].sum(axis=2), 1)
+            return np.asarray(heads.summed(s, v, part).astype(np.int64) * MEAN_SCALE // widths)
+
+        target = self._cells.target.astype(np.int64)
+        for s, v in self._found(heads, heads.mean_test(target, MEAN_SCALE), n_old, value, target):
+            yield proposal(build.head("mean", s, v))
+
+    def _with(
+        self, heads: Heads, build: _Builder, n_old: tuple[int, int], added: Terms, row: int
+    ) -> Iterator[Proposal]:
+        """Yield ``head + a``, ``a - head`` and ``head - a``."""
+        term = self._bank.term(int(added.ids[row]))
+        target, a = self._cells.target.astype(np.int64), added.values[row].astype(np.int64)
+        yield from self._summed(heads, build, n_old, target - a, lambda head: binary("add", head, term))
+        yield from self._summed(heads, build, n_old, a - target, lambda head: binary("sub", term, head))
+        yield from self._summed(heads, build, n_old, target + a, lambda head: binary("sub", head, term))
+
+    def _existing(self, heads: Heads, build: _Builder, n_old: tuple[int, int]) -> Iterator[Proposal]:
+        """Yield whether a key where a boolean holds is picked, and whether none is."""
+        for wanted, is_negated in ((self._cells.target, False), (~self._cells.target, True)):
+            absent = np.flatnonzero(~wanted)[: heads.n_tested]
+            test = heads.none_test(absent, heads.values[:, self._cells.probe[absent]])
+            # a selector that picks nothing somewhere cannot find a key there
+            fits = ~(heads.empty & wanted[None]).any(axis=1)
+            test = test._replace(wanted=np.where(fits, 0, -1).astype(np.float32))
+
+            def value(s: NDArray[np.intp], v: NDArray[np.intp], part: slice) -> Array:
+                return heads.summed(s, v, part) > 0
+
+            for s, v in self._found(heads, test, n_old, value, wanted):
+                yield proposal(build.existing(s, v, is_negated))
+
+    # -- functions of a head ------------------------------------------------------------------------------------------
+    def _tables(self, name: str, heads: Heads, build: _Builder, n_old: tuple[int, int]) -> Iterator[Proposal]:
+        codes = self._cells.codes
+        differ = np.flatnonzero(codes[1:] != codes[:-1])[:_N_CONFLICTS]
+        if not len(differ):
+            return
+        default = NO_SYMBOL if build.tag == "T" else 0
+        n_left = _MOST_TABLES
+        for s, v in heads.dependent(name, np.stack([differ, differ + 1]), default, self._effort, n_old):
+            for i, j, values in self._determining(name, heads, (s, v), default):
+                listed = entries_of(values[None], codes)
+                if listed is None:
+                    continue
+                is_symbol = build.tag == "T"
+                table = Table((build.head(name, i, j),), *listed, (is_symbol,), self._goal.kind == "B", len(codes))
+                yield from fitted(table, self._bank.frame.vocabulary)
+                n_left -= 1
+                if not n_left:
+                    return
+
+    def _determining(self, name: str, heads: Heads, pairs: Pairs, default: int) -> Iterator[tuple[int, int, Array]]:
+        """Yield pairs with their head's values where it takes few values and separates more conflicts."""
+        codes = self._cells.codes
+        second = np.roll(np.arange(len(codes)), 7)
+        differ = codes != codes[second]
+        for start in range(0, len(pairs[0]), 1 << 11):
+            s, v = (part[start : start + (1 << 11)] for part in pairs)
+            values = (
+                heads.summed(s, v, self._all) if name == "sum" else heads.chosen(name, s, v, self._all, default)
+            )
+            apart = (values != values[:, second]) | ~differ
+            narrow = values.max(axis=1).astype(np.int64) - values.min(axis=1) < 256
+            for k in np.flatnonzero(apart.all(axis=1) & narrow):
+                yield int(s[k]), int(v[k]), values[k]
+
+
+class _Builder:
+    """Builds head terms from rows."""
+
+    def __init__(self, bank: Bank, ids: NDArray[np.int32], value_ids: NDArray[np.int32], tag: Tag) -> None:
+        self._bank, self._ids, self._value_ids, self.tag = bank, ids, value_ids, tag
+
+    def head(self, name: str, s: int, v: int) -> Term:
+        value = self._bank.term(int(self._value_ids[v]))
+        selector = self._bank.term(int(self._ids[s]))
+        if self.tag == "":
+            if selector == Term("everywhere") and name == "sum":
+                return Term("count", (value,))
+            if selector == Term("upto") and name == "sum":
+                return Term("running_count", (value,))
+            value = Term("int", (value,))
+        return Term(NAMES.get(name, name), (selector, value))
+
+    def existing(self, s: int, v: int, is_negated: bool) -> Term:
+        selector, value = self._bank.term(int(self._ids[s])), self._bank.term(int(self._value_ids[v]))
+        if selector == Term("everywhere"):
+            found = Term("any", (value,))
+        else:
+            found = Term("exists", (Term("and", (selector, Term("keys_where", (value,)))),))
+        return Term("not", (found,)) if is_negated else found
+

@@ -1,0 +1,123 @@
+"""Whatever pair is planted, the virtual last level proposes it or something as cheap that gives the goal too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from extract.lang.elementwise import ELEMENTWISE
+from extract.lang.terms import Term
+from extract.search import last_level
+from tests.unit.search.planted import Planted
+
+Array = NDArray[Any]
+ROWS = st.integers(0, 39)
+SEEDS = st.integers(0, 1 << 16)
+SHAPES = st.sampled_from(["whole", "position"])
+
+BINARY: dict[str, Callable[[Array, Array], Array]] = {
+    "a + b": lambda a, b: a + b,
+    "a - b": lambda a, b: a - b,
+    "a * b": lambda a, b: a * b,
+    "(a + b) % 5": lambda a, b: (a + b) % 5,
+    "(a - b) % 7": lambda a, b: (a - b) % 7,
+    "min": np.minimum,
+    "max": np.maximum,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    "table2": lambda a, b: (3 * a + 2 * b * b) % 4,
+}
+CONNECTIVES: dict[str, Callable[[Array, Array], Array]] = {
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "and not": lambda a, b: a & ~b,
+    "or not": lambda a, b: a | ~b,
+    "xor": lambda a, b: a ^ b,
+    "xnor": lambda a, b: ~(a ^ b),
+}
+
+
+def meaning(term: Term, planted: Planted) -> Array:
+    """The values of a proposal: planted rows at the leaves, the language's elementwise operators above them."""
+    if term.operator == "integer":
+        number = int(term.data[0])  # type: ignore[arg-type]
+        return planted.integers[number - 1000].astype(np.int64) if number >= 1000 else np.int64(number)  # type: ignore
+    if term.operator == "boolean":
+        return planted.booleans[int(term.data[0]) - 1000]  # type: ignore[arg-type, no-any-return]
+    arguments = [meaning(argument, planted) for argument in term.arguments]
+    if term.operator in ("table", "table2"):
+        listed = {(k if isinstance(k, tuple) else (k,)): v for k, v in term.data[0]}  # type: ignore
+        keys = np.broadcast_arrays(*arguments)
+        flat = zip(*(k.ravel().tolist() for k in keys), strict=True)
+        return np.array([listed.get(key, term.data[1]) for key in flat]).reshape(keys[0].shape)
+    return ELEMENTWISE[term.operator](*arguments)
+
+
+def best(planted: Planted, wanted: Array) -> tuple[int, Term] | None:
+    """The cheapest proposal over all levels whose meaning is the goal on every cell that counts."""
+    goal = planted.goal(wanted)
+    right = []
+    for cost in (1, 2, 3):
+        for cost_found, term in last_level.proposals(planted.bank, goal, cost):
+            given_values = np.broadcast_to(meaning(term, planted), goal.target.shape)
+            if (given_values == goal.target)[goal.mask].all():
+                right.append((cost_found, repr(term), term))
+    return min(right)[::2] if right else None
+
+
+def cost_of(planted: Planted, row: int) -> int:
+    return 1 + row * 3 // len(planted.integers)
+
+
+@pytest.mark.parametrize("name", BINARY)
+@given(seed=SEEDS, a=ROWS, b=ROWS, shape=SHAPES)
+@settings(max_examples=12, deadline=None)
+def test_a_planted_pair_of_integers_is_proposed(name: str, seed: int, a: int, b: int, shape: Any) -> None:
+    planted = Planted.draw(seed, shape)
+    wanted = BINARY[name](planted.integers[a], planted.integers[b])
+    assert best(planted, wanted) is not None or wanted[planted.mask].all() or not wanted[planted.mask].any()
+
+
+@pytest.mark.parametrize("name", CONNECTIVES)
+@given(seed=SEEDS, a=ROWS, b=ROWS, shape=SHAPES)
+@settings(max_examples=12, deadline=None)
+def test_a_planted_pair_of_booleans_is_proposed(name: str, seed: int, a: int, b: int, shape: Any) -> None:
+    planted = Planted.draw(seed, shape)
+    wanted = CONNECTIVES[name](planted.booleans[a], planted.booleans[b])
+    found = best(planted, wanted)
+    assert found is not None or wanted[planted.mask].all() or not wanted[planted.mask].any()
+
+
+@given(seed=SEEDS, rows=st.tuples(ROWS, ROWS, ROWS), shape=SHAPES)
+@settings(max_examples=15, deadline=None)
+def test_planted_covers_by_three_are_proposed(seed: int, rows: tuple[int, int, int], shape: Any) -> None:
+    planted = Planted.draw(seed, shape)
+    x, y, z = (planted.integers[k] for k in rows)
+    assert best(planted, np.maximum(np.maximum(x, y), z)) is not None
+    p, q, r = (planted.booleans[k] for k in rows)
+    for wanted in (p & q & r, p | q | r):
+        assert best(planted, wanted) is not None or wanted[planted.mask].all() or not wanted[planted.mask].any()
+
+
+@given(seed=SEEDS, rows=st.tuples(ROWS, ROWS, ROWS), shape=SHAPES)
+@settings(max_examples=15, deadline=None)
+def test_planted_choices_are_proposed(seed: int, rows: tuple[int, int, int], shape: Any) -> None:
+    planted = Planted.draw(seed, shape)
+    x, y = (planted.integers[k] for k in rows[:2])
+    assert best(planted, np.where(planted.booleans[rows[2]], x, y)) is not None
+
+
+def test_wrong_proposals_are_rare_enough_not_to_hide_the_right_one() -> None:
+    planted = Planted.draw(3, "position")
+    goal = planted.goal(planted.integers[5] + planted.integers[9])
+    found = [term for cost in (1, 2, 3) for _, term in last_level.proposals(planted.bank, goal, cost)]
+    right = [(np.broadcast_to(meaning(t, planted), goal.target.shape) == goal.target)[goal.mask].all() for t in found]
+    assert sum(right) >= 1 and np.mean(right) > 0.5
