@@ -86,9 +86,7 @@ def _tables(target: Cells, features: FeatureSet, domain: Domain) -> Iterator[Ter
         yield table(f.term, entries)
 
 
-def _chains(
-    target: Cells, distinct: list[int], goal: Goal, features: FeatureSet, domain: Domain
-) -> Iterator[Term]:
+def _chains(target: Cells, distinct: list[int], goal: Goal, features: FeatureSet, domain: Domain) -> Iterator[Term]:
     """Yield conditions (for booleans), or answers chosen by a chain of conditions."""
     if goal.kind == "B":
         yield from _conditions(target == 1, features, domain)

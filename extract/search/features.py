@@ -120,12 +120,9 @@ def letter_classes(domain: Domain) -> list[tuple[Term, Term]]:
     if len(codes) == 2:
         found = [(single[0], single[1]), (single[1], single[0])]
     if vocabulary.numeric and len(codes) > 2:
+        found += [(Term("==", (Term("%", (TOKENS, integer(m))), integer(r))),) * 2 for m in (2, 3) for r in range(m)]
         found += [
-            (Term("==", (Term("%", (TOKENS, integer(m))), integer(r))),) * 2 for m in (2, 3) for r in range(m)
-        ]
-        found += [
-            (Term("<", (TOKENS, integer(c))), Term("<=", (integer(c), TOKENS)))
-            for c in sorted(codes)[1:_MOST_LETTERS]
+            (Term("<", (TOKENS, integer(c))), Term("<=", (integer(c), TOKENS))) for c in sorted(codes)[1:_MOST_LETTERS]
         ]
         found = [(b, Term("not", (b,)) if b == other else other) for b, other in found]
     if len(codes) <= _MOST_SPLIT_LETTERS:

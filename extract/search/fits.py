@@ -269,4 +269,3 @@ def _key_term(value: int, is_symbol: bool, vocabulary: Vocabulary) -> Term:
 
 def _code_datum(code: int, vocabulary: Vocabulary) -> Datum:
     return vocabulary.name(code) if code >= SYMBOL_BASE else "" if code == SYMBOL_BASE - 1 else code
-

@@ -57,8 +57,7 @@ def state_term(machine: MooreMachine, domain: Domain, order: Sequence[int], *, i
         if moved
     )
     transitions: tuple[Datum, ...] = tuple(
-        tuple(number[t] for t, moved in zip(machine.transitions[state], moves, strict=True) if moved)
-        for state in order
+        tuple(number[t] for t, moved in zip(machine.transitions[state], moves, strict=True) if moved) for state in order
     )
     start = number[0]
     scan = Term("scan", (TOKENS,), (start, letters, transitions))

@@ -208,9 +208,7 @@ def _exact_subsets(columns: Reals, wanted: Reals, size: int) -> Iterator[tuple[i
         yield tuple(int(c) for c in subsets[i])
 
 
-def _rounded(
-    target: Cells, features: Sequence[Feature], subset: list[int], some: Reals, wanted: Reals
-) -> Term | None:
+def _rounded(target: Cells, features: Sequence[Feature], subset: list[int], some: Reals, wanted: Reals) -> Term | None:
     """Return the combination of a column set with rounded coefficients where it is exact on every cell."""
     matrix = np.concatenate([some[subset], np.ones((1, some.shape[1]))]).T
     solution = np.linalg.lstsq(matrix, wanted, rcond=None)[0]

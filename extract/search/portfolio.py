@@ -155,9 +155,10 @@ class Portfolio:
                 self._last_level(bank, index, state.goal, cost)
 
     def _is_enough(self, grammar: Grammar, cost: int) -> bool:
-        """Stop where levels are incomplete: at once when every goal is solved, else a few levels later."""
-        n_incomplete = cost - grammar.complete_to_cost
-        return n_incomplete > (0 if all(state.exact for state in self.states) else _INCOMPLETE_LEVELS)
+        """Stop where levels are incomplete: a few levels later, or soon when nothing much cheaper can be hoped for."""
+        best = max(state.best_cost() for state in self.states)
+        n_more = _INCOMPLETE_LEVELS if best > 2 * cost else min(1, best - cost - 2)
+        return cost - grammar.complete_to_cost > n_more
 
     def _watch(self, bank: Bank) -> None:
         self._derived, self._defaulted = [], []

@@ -218,9 +218,7 @@ class HeadSearch:
         differ = codes != codes[second]
         for start in range(0, len(pairs[0]), 1 << 11):
             s, v = (part[start : start + (1 << 11)] for part in pairs)
-            values = (
-                heads.summed(s, v, self._all) if name == "sum" else heads.chosen(name, s, v, self._all, default)
-            )
+            values = heads.summed(s, v, self._all) if name == "sum" else heads.chosen(name, s, v, self._all, default)
             apart = (values != values[:, second]) | ~differ
             narrow = values.max(axis=1).astype(np.int64) - values.min(axis=1) < 256
             for k in np.flatnonzero(apart.all(axis=1) & narrow):
@@ -251,4 +249,3 @@ class _Builder:
         else:
             found = Term("exists", (Term("and", (selector, Term("keys_where", (value,)))),))
         return Term("not", (found,)) if is_negated else found
-
