@@ -6,6 +6,7 @@ It decides what is tried and in which order, and judges nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -28,8 +29,10 @@ from extract.search.layers import Grammar
 from extract.search.machine_terms import machine_terms
 
 _MOST_KEPT = 12
-#: A term of at most this cost is not worth describing in another way before the bank is grown.
-_CHEAP = 3
+#: The bank's first levels take milliseconds: they come before the stages that fit machines and arithmetic ...
+_FIRST_LEVELS = 4
+#: ... and a goal with a term of at most this cost needs neither.
+_CHEAP = 6
 #: A usual probe set has about this many cells: it turns a budget of candidates into one of work.
 _CELLS_PER_CANDIDATE = 1024
 #: Incomplete levels tried before a goal is given up: they still hold many sequence-wide terms.
@@ -87,22 +90,25 @@ class Portfolio:
             for term in closed_forms.proposals(state.goal, self.frame, self.oracle.domain):
                 self.consider(index, term, "closed form")
         yield "closed form"
-        self._learn_machines()
-        yield "automaton"
+        levels = self._grow_bank()
+        yield from islice(levels, _FIRST_LEVELS)
         self._describe()
         yield "arithmetic"
-        yield from self._grow_bank()
+        self._learn_machines()
+        yield "automaton"
+        yield from levels
         self._divide()
         yield "divided"
         self._propose_partial()
         yield "agreement"
 
     def _describe(self) -> None:
-        """Propose arithmetic descriptions for goals without a cheap closed form."""
+        """Propose arithmetic descriptions for goals without a cheap term, until there is one."""
         for index, state in enumerate(self.states):
             if state.best_cost() > _CHEAP:
                 for term in arithmetic.proposals(state.gate, self.gate.batch, self.oracle.domain):
-                    self.consider(index, term, "arithmetic")
+                    if self.consider(index, term, "arithmetic") and state.best_cost() <= _CHEAP:
+                        break
 
     def _learn_machines(self) -> None:
         """Propose the state machine of the answers, learned for all outputs at once."""
