@@ -65,7 +65,10 @@ def frame_of(probes: ProbeSet, vocabulary: Vocabulary, readout: ReadOut) -> Fram
     care = care[:, : int(care.any(axis=0).sum())]
     values = np.where(codes >= SYMBOL_BASE, codes - SYMBOL_BASE, codes)
     values = np.where(valid, values, 0)
-    largest = max(int(np.abs(values).max(initial=0)), values.shape[1], care.shape[1], 16)
-    # sums over a sequence and products with small constants must fit
+    answers = probes.answers.values
+    wanted = answers[(answers != ABSENT) & (np.abs(answers.astype(np.int64)) < SYMBOL_BASE)]
+    largest = max(int(np.abs(part).max(initial=0)) for part in (values, wanted))
+    largest = max(largest, values.shape[1], care.shape[1], 16)
+    # answers, sums over a sequence and products with small constants must fit
     dtype: type[np.signedinteger[Any]] = np.int16 if largest * max(values.shape[1], 8) * 8 < 1 << 15 else np.int32
     return Frame(values.astype(dtype), valid, care, inputs.lengths, vocabulary)
