@@ -1,0 +1,183 @@
+"""Hashes of rows of cells, and a table of the hashes seen: how classes of equal rows are told apart in batches.
+
+A row is a run of 64-bit words. Its hash has two halves of 64 bits; rows are taken as equal when both halves are, and
+whoever reports a result compares the rows themselves. This module knows no terms, costs or goals.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Words = NDArray[np.uint64]
+Hashes = NDArray[np.uint64]
+Indices = NDArray[np.intp]
+
+#: Bytes of words mixed at a time: the block and its scratch stay in a core's second-level cache.
+_BLOCK_BYTES = 1 << 18
+_FOLD = np.uint64(32)
+_ODD = np.uint64(1)
+_PAIR = np.dtype((np.void, 16))
+_LEAST_SLOTS = 1 << 10
+
+
+def hash_weights(n_words: int) -> Hashes:
+    """Return two rows of odd random weights, the same for every run. Shape: [2, word]."""
+    rng = np.random.default_rng(0x5EED)
+    weights = rng.integers(0, 1 << 63, size=(2, n_words), dtype=np.uint64)
+    return weights * np.uint64(2) + _ODD
+
+
+def to_words(rows: NDArray[Any]) -> Words:
+    """Return rows of cells as 64-bit words, padded with zeros; booleans become one bit each.
+
+    Shape:   [term, cell] of an integer type or bool -> [term, word]; a view where the cells fill whole words.
+    """
+    cells = rows
+    if rows.dtype == np.bool_:
+        n_cells = rows.shape[1]
+        if n_cells % 8 == 0 and rows.flags.c_contiguous:
+            cells = np.packbits(rows.reshape(-1)).reshape(len(rows), n_cells // 8)
+        else:
+            cells = np.packbits(rows, axis=1)
+    pad = (-cells.shape[1]) % (8 // cells.itemsize)
+    if pad:
+        padded = np.zeros((len(cells), cells.shape[1] + pad), dtype=cells.dtype)
+        padded[:, : cells.shape[1]] = cells
+        return padded.view(np.uint64)
+    return np.ascontiguousarray(cells).view(np.uint64)
+
+
+def from_words(words: Words, dtype: np.dtype[Any], n_cells: int) -> NDArray[Any]:
+    """Return the cells of rows that ``to_words`` packed: a view of integers, a fresh array of booleans."""
+    if dtype == np.bool_:
+        octets = np.ascontiguousarray(words).view(np.uint8)
+        bits = np.unpackbits(octets, axis=1, count=n_cells) if n_cells % 64 else np.unpackbits(octets.reshape(-1))
+        return bits.reshape(len(words), n_cells).view(np.bool_)
+    return words.view(dtype)[:, :n_cells]
+
+
+def hash_words(words: Words, weights: Hashes) -> Hashes:
+    """Hash rows of words to 128 bits.
+
+    Shape:   [term, word] -> [term, 2]. The second half is odd, so that no hash is zero.
+    Each word is folded (its high half onto its low half) before two wrap-around dot products with odd weights: without
+    the fold, rows that differ in high bits only would share the low bits of their hashes.
+    """
+    n_terms, n_words = words.shape
+    hashes = np.empty((n_terms, 2), dtype=np.uint64)
+    first, second = weights[0, :n_words], weights[1, :n_words]
+    step = max(1, _BLOCK_BYTES // max(1, 8 * n_words))
+    scratch = np.empty((min(step, n_terms), n_words), dtype=np.uint64)
+    for start in range(0, n_terms, step):
+        block = words[start : start + step]
+        mixed = scratch[: len(block)]
+        np.right_shift(block, _FOLD, out=mixed)
+        np.bitwise_xor(mixed, block, out=mixed)
+        np.einsum("ij,j->i", mixed, first, out=hashes[start : start + step, 0])
+        np.einsum("ij,j->i", mixed, second, out=hashes[start : start + step, 1])
+    hashes[:, 1] |= _ODD
+    return hashes
+
+
+def first_occurrences(hashes: Hashes) -> Indices:
+    """Return the indices of the first row with each distinct hash, in order of appearance.
+
+    Shape:   [term, 2] -> [distinct].
+    """
+    return HashTable(len(hashes)).add(hashes)
+
+
+class HashTable:
+    """The hashes seen, each with the number under which it was added: open addressing, whole batches at a time.
+
+    Every slot holds both halves, so that one gather decides most of a batch: known (equal halves), unseen (empty) or
+    to be tried at the next slot. At most half of the slots are filled.
+    """
+
+    def __init__(self, n_expected: int = 0) -> None:
+        self._n = 0
+        self._clear(max(_LEAST_SLOTS, 1 << (2 * n_expected).bit_length()))
+
+    def __len__(self) -> int:
+        return self._n
+
+    @property
+    def memory_bytes(self) -> int:
+        """The bytes held."""
+        return self._slots.nbytes + self._numbers.nbytes
+
+    def add(self, hashes: Hashes) -> Indices:
+        """Add a batch; return the indices of the rows that were not known, the first of each hash, ascending.
+
+        Shape:   [term, 2], second halves odd -> [added]. The rows added are numbered on from ``len(self)``.
+        """
+        if 2 * (self._n + len(hashes)) > len(self._slots):
+            self._enlarge(len(hashes))
+        slots = self._claim(np.ascontiguousarray(hashes))
+        indices = np.flatnonzero(slots >= 0)
+        self._numbers[slots[indices]] = np.arange(self._n, self._n + len(indices), dtype=np.int32)
+        self._n += len(indices)
+        return indices
+
+    def find(self, hashes: Hashes) -> NDArray[np.int32]:
+        """Return the number of each row's hash, -1 where it is not known. Shape: [term, 2] -> [term]."""
+        found = np.full(len(hashes), -1, dtype=np.int32)
+        todo = np.arange(len(hashes))
+        rest = np.ascontiguousarray(hashes)
+        slots = self._first_slots(rest)
+        while len(todo):
+            stored = self._slots.take(slots).view(np.uint64).reshape(-1, 2)
+            same = (stored[:, 0] == rest[:, 0]) & (stored[:, 1] == rest[:, 1])
+            found[todo[same]] = self._numbers[slots[same]]
+            on = np.flatnonzero(~same & (stored[:, 1] != 0))
+            todo, rest, slots = todo[on], rest[on], (slots[on] + 1) & self._mask
+        return found
+
+    def _clear(self, n_slots: int) -> None:
+        self._slots: NDArray[Any] = np.zeros(2 * n_slots, dtype=np.uint64).view(_PAIR)
+        self._numbers = np.full(n_slots, -1, dtype=np.int32)
+        self._mask = n_slots - 1
+        self._shift = np.uint64(64 - self._mask.bit_length())
+
+    def _first_slots(self, hashes: Hashes) -> Indices:
+        # the high bits of a wrap-around dot product depend on every bit of the row
+        return (hashes[:, 0] >> self._shift).astype(np.intp)
+
+    def _claim(self, hashes: Hashes) -> Indices:
+        """Write the unseen hashes into slots. Return the slot of each row that was written, -1 for the others."""
+        taken = np.full(len(hashes), -1, dtype=np.intp)
+        todo: Indices | None = None  # all rows at first
+        rest, slots = hashes, self._first_slots(hashes)
+        while len(rest):
+            stored = self._slots.take(slots).view(np.uint64).reshape(-1, 2)
+            filled = stored[:, 1] != 0
+            on = (stored[:, 1] != rest[:, 1]) | (stored[:, 0] != rest[:, 0])
+            at = np.flatnonzero(~filled)
+            if len(at):
+                # of several rows that want one slot the first gets it: the last assignment to an index stands
+                wanted, number = slots.take(at), at.astype(np.int32)
+                self._numbers[wanted[::-1]] = number[::-1]
+                won = self._numbers.take(wanted) == number
+                winners, wanted = (at, wanted) if won.all() else (at[won], wanted[won])
+                self._slots[wanted] = rest.view(_PAIR)[:, 0].take(winners)
+                taken[winners if todo is None else todo.take(winners)] = wanted
+                on[winners] = False
+            # who lost a slot looks at it again, now filled; who met another hash goes on to the next slot
+            kept = np.flatnonzero(on)
+            slots = (slots.take(kept) + filled.take(kept)) & self._mask
+            rest = rest.view(_PAIR)[:, 0].take(kept).view(np.uint64).reshape(-1, 2)
+            todo = kept if todo is None else todo.take(kept)
+        return taken
+
+    def _enlarge(self, n_more: int) -> None:
+        filled = np.flatnonzero(self._slots.view(np.uint64)[1::2])
+        hashes = self._slots[filled].view(np.uint64).reshape(-1, 2)
+        numbers = self._numbers[filled]
+        n_slots = len(self._slots)
+        while 2 * (self._n + n_more) > n_slots:
+            n_slots *= 2
+        self._clear(n_slots)
+        self._numbers[self._claim(hashes)] = numbers
