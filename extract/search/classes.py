@@ -144,7 +144,7 @@ class Classes:
 
     def held(self, start: int, stop: int) -> Words:
         """Return a run of rows, all of them held. Shape: [stop - start, word]; a view."""
-        if self._blocks:
+        if stop > len(self._held):
             self._held = np.concatenate([self._held, *self._blocks])
             self._blocks.clear()
         return self._held[start:stop]

@@ -91,15 +91,17 @@ def first_occurrences(hashes: Hashes) -> Indices:
 
 
 class HashTable:
-    """The hashes seen, each with the number under which it was added: open addressing, whole batches at a time.
+    """The hashes seen, numbered in the order in which they were added: open addressing, whole batches at a time.
 
-    Every slot holds both halves, so that one gather decides most of a batch: known (equal halves), unseen (empty) or
-    to be tried at the next slot. At most half of the slots are filled.
+    Slots hold numbers, hashes lie densely by number: two gathers decide most of a batch. At most half of the slots are
+    filled, and a third of them after growing.
     """
 
     def __init__(self, n_expected: int = 0) -> None:
         self._n = 0
-        self._clear(max(_LEAST_SLOTS, 1 << (2 * n_expected).bit_length()))
+        # number 0 marks an empty slot; its hash is zero, which no row has
+        self._hashes: NDArray[Any] = np.zeros(2 * (n_expected + 64), dtype=np.uint64).view(_PAIR)
+        self._clear(max(_LEAST_SLOTS, 1 << (4 * n_expected).bit_length()))
 
     def __len__(self) -> int:
         return self._n
@@ -107,77 +109,84 @@ class HashTable:
     @property
     def memory_bytes(self) -> int:
         """The bytes held."""
-        return self._slots.nbytes + self._numbers.nbytes
+        return self._slots.nbytes + self._hashes.nbytes
 
     def add(self, hashes: Hashes) -> Indices:
         """Add a batch; return the indices of the rows that were not known, the first of each hash, ascending.
 
         Shape:   [term, 2], second halves odd -> [added]. The rows added are numbered on from ``len(self)``.
         """
-        if 2 * (self._n + len(hashes)) > len(self._slots):
-            self._enlarge(len(hashes))
-        slots = self._claim(np.ascontiguousarray(hashes))
+        self._reserve(len(hashes))
+        end = self._n + 1
+        pairs = np.ascontiguousarray(hashes).view(_PAIR)[:, 0]
+        # rows of the batch that meet in a slot are told apart by hash too, so all of them are laid down first
+        self._hashes[end : end + len(pairs)] = pairs
+        slots = self._claim(pairs, np.arange(end, end + len(pairs), dtype=np.int32))
         indices = np.flatnonzero(slots >= 0)
-        self._numbers[slots[indices]] = np.arange(self._n, self._n + len(indices), dtype=np.int32)
+        self._slots[slots[indices]] = np.arange(end, end + len(indices), dtype=np.int32)
+        self._hashes[end : end + len(indices)] = pairs.take(indices)
         self._n += len(indices)
         return indices
 
     def find(self, hashes: Hashes) -> NDArray[np.int32]:
         """Return the number of each row's hash, -1 where it is not known. Shape: [term, 2] -> [term]."""
         found = np.full(len(hashes), -1, dtype=np.int32)
-        todo = np.arange(len(hashes))
-        rest = np.ascontiguousarray(hashes)
-        slots = self._first_slots(rest)
+        rest = np.ascontiguousarray(hashes).view(_PAIR)[:, 0]
+        todo, slots = np.arange(len(rest)), self._first_slots(rest)
         while len(todo):
-            stored = self._slots.take(slots).view(np.uint64).reshape(-1, 2)
-            same = (stored[:, 0] == rest[:, 0]) & (stored[:, 1] == rest[:, 1])
-            found[todo[same]] = self._numbers[slots[same]]
-            on = np.flatnonzero(~same & (stored[:, 1] != 0))
+            numbers = self._slots.take(slots)
+            differs = _differ(self._hashes.take(numbers), rest)
+            found[todo[~differs]] = numbers[~differs] - 1
+            on = np.flatnonzero(differs & (numbers != 0))
             todo, rest, slots = todo[on], rest[on], (slots[on] + 1) & self._mask
         return found
 
     def _clear(self, n_slots: int) -> None:
-        self._slots: NDArray[Any] = np.zeros(2 * n_slots, dtype=np.uint64).view(_PAIR)
-        self._numbers = np.full(n_slots, -1, dtype=np.int32)
+        self._slots = np.zeros(n_slots, dtype=np.int32)
         self._mask = n_slots - 1
         self._shift = np.uint64(64 - self._mask.bit_length())
 
-    def _first_slots(self, hashes: Hashes) -> Indices:
+    def _first_slots(self, pairs: NDArray[Any]) -> Indices:
         # the high bits of a wrap-around dot product depend on every bit of the row
-        return (hashes[:, 0] >> self._shift).astype(np.intp)
+        return (pairs.view(np.uint64)[::2] >> self._shift).view(np.intp)
 
-    def _claim(self, hashes: Hashes) -> Indices:
-        """Write the unseen hashes into slots. Return the slot of each row that was written, -1 for the others."""
-        taken = np.full(len(hashes), -1, dtype=np.intp)
+    def _claim(self, pairs: NDArray[Any], numbers: NDArray[np.int32]) -> Indices:
+        """Write the numbers of unseen hashes into slots. Return the slot of each row written, -1 for the others."""
+        taken = np.full(len(pairs), -1, dtype=np.intp)
         todo: Indices | None = None  # all rows at first
-        rest, slots = hashes, self._first_slots(hashes)
+        rest, slots = pairs, self._first_slots(pairs)
         while len(rest):
-            stored = self._slots.take(slots).view(np.uint64).reshape(-1, 2)
-            filled = stored[:, 1] != 0
-            on = (stored[:, 1] != rest[:, 1]) | (stored[:, 0] != rest[:, 0])
-            at = np.flatnonzero(~filled)
+            stored = self._slots.take(slots)
+            on = _differ(self._hashes.take(stored), rest)
+            is_filled = stored != 0
+            at = np.flatnonzero(~is_filled)
             if len(at):
                 # of several rows that want one slot the first gets it: the last assignment to an index stands
-                wanted, number = slots.take(at), at.astype(np.int32)
-                self._numbers[wanted[::-1]] = number[::-1]
-                won = self._numbers.take(wanted) == number
+                wanted, number = slots.take(at), numbers.take(at)
+                self._slots[wanted[::-1]] = number[::-1]
+                won = self._slots.take(wanted) == number
                 winners, wanted = (at, wanted) if won.all() else (at[won], wanted[won])
-                self._slots[wanted] = rest.view(_PAIR)[:, 0].take(winners)
                 taken[winners if todo is None else todo.take(winners)] = wanted
                 on[winners] = False
             # who lost a slot looks at it again, now filled; who met another hash goes on to the next slot
             kept = np.flatnonzero(on)
-            slots = (slots.take(kept) + filled.take(kept)) & self._mask
-            rest = rest.view(_PAIR)[:, 0].take(kept).view(np.uint64).reshape(-1, 2)
+            slots = (slots.take(kept) + is_filled.take(kept)) & self._mask
+            rest, numbers = rest.take(kept), numbers.take(kept)
             todo = kept if todo is None else todo.take(kept)
         return taken
 
-    def _enlarge(self, n_more: int) -> None:
-        filled = np.flatnonzero(self._slots.view(np.uint64)[1::2])
-        hashes = self._slots[filled].view(np.uint64).reshape(-1, 2)
-        numbers = self._numbers[filled]
-        n_slots = len(self._slots)
-        while 2 * (self._n + n_more) > n_slots:
-            n_slots *= 2
-        self._clear(n_slots)
-        self._numbers[self._claim(hashes)] = numbers
+    def _reserve(self, n_more: int) -> None:
+        needed = self._n + n_more + 1
+        if needed > len(self._hashes):
+            hashes: NDArray[Any] = np.empty(4 * needed, dtype=np.uint64).view(_PAIR)
+            hashes[: self._n + 1] = self._hashes[: self._n + 1]
+            self._hashes = hashes
+        if 4 * needed > len(self._slots):
+            self._clear(1 << (6 * needed).bit_length())
+            self._claim(self._hashes[1 : self._n + 1], np.arange(1, self._n + 1, dtype=np.int32))
+
+
+def _differ(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say where two runs of hashes differ in either half."""
+    first, second = left.view(np.uint64), right.view(np.uint64)
+    return np.asarray((first[::2] != second[::2]) | (first[1::2] != second[1::2]))
