@@ -27,7 +27,7 @@ _FEW = 192
 
 
 class Block(NamedTuple):
-    """Results of some pairs. Shape: words [pair, word] (overwritten by the next block), hashes [pair, 2], the rest [pair]."""
+    """Results of some pairs. Shape: words [pair, word] and hashes [pair, 2], overwritten by the next block; [pair]."""
 
     words: Words
     hashes: Hashes
