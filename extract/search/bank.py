@@ -1,15 +1,18 @@
 """The bank: one representative per class of observationally equivalent terms, on one probe set.
 
-Values live in one array per bucket (kind, tag, shape); provenance lives in arrays of integers, so that a term is
-rebuilt only when somebody wants to see it. The bank holds its frame and refuses values of another one. Terms are
-appended in order of cost; within a cost, in the fixed order of the productions: the representative of a class is
-therefore always the first of its cheapest members, on every machine.
+Rows lie in one store per bucket (kind, tag, shape), booleans and selectors as bits; provenance lies in arrays of
+integers, so that a term is rebuilt only when somebody wants to see it. The bank holds its frame and refuses values of
+another one. Terms are appended in order of cost; within a cost, in the fixed order of the productions: the
+representative of a class is therefore always the first of its cheapest members, on every machine.
+
+Memory is bounded: once the rows held reach ``memory_bytes``, dearer terms keep hash, id and provenance only, and
+``rows`` recomputes their values from those of their arguments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,12 +20,20 @@ from numpy.typing import NDArray
 
 from extract.lang.terms import Datum, Term
 from extract.search.builders import readable
+from extract.search.classes import Classes, Provenance
+from extract.search.crossing import Crossing, Function
 from extract.search.frame import Frame, Shape
-from extract.search.kernels import SeenHashes, first_occurrences, hash_rows, hash_weights
+from extract.search.hashing import Hashes, Indices, Words, from_words, hash_weights, hash_words, to_words
+from extract.search.meanings import apply_rows
 
 Kind = Literal["I", "B", "S"]
 Tag = Literal["T", "N", ""]
 Array = NDArray[Any]
+Ids = NDArray[np.int32]
+
+#: Rows whose values are recomputed at a time.
+_RECOMPUTED = 4096
+_DEFAULT_MEMORY = 1 << 31
 
 
 class Key(NamedTuple):
@@ -38,19 +49,8 @@ class Origin(NamedTuple):
 
     operator: str
     data: tuple[Datum, ...]
-    arguments: tuple[NDArray[np.int32], ...]
+    arguments: tuple[Ids, ...]
     cost: int
-
-
-@dataclass(slots=True)
-class Bucket:
-    """The representatives of one bucket. ``starts[c]`` is the first row of cost c (rows are in cost order)."""
-
-    values: Array
-    ids: NDArray[np.int32]
-    n: int = 0
-    starts: dict[int, tuple[int, int]] = field(default_factory=dict)
-    seen: SeenHashes = field(default_factory=SeenHashes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,16 @@ class Hit:
     cost: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How a bucket's cells lie in words: their type, number and shape, and the words of the cells that count."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    n_cells: int
+    mask: Words
+
+
 class Bank:
     """Append-only store of representatives and their provenance, bound to one frame.
 
@@ -69,69 +79,91 @@ class Bank:
     too: they are the rivals of the winner).
     """
 
-    def __init__(self, frame: Frame, *, max_hits: int = 16) -> None:
+    def __init__(self, frame: Frame, *, max_hits: int = 16, memory_bytes: int = _DEFAULT_MEMORY) -> None:
         self.frame = frame
-        self.buckets: dict[Key, Bucket] = {}
+        self.buckets: dict[Key, Classes] = {}
         self.hits: list[Hit] = []
         self.n_candidates = 0
-        self.n_distinct = 0
+        self._memory_limit = memory_bytes
         self._max_hits = max_hits
         self._hits_per_goal: dict[int, int] = {}
-        self._operators: list[tuple[str, tuple[Datum, ...]]] = []
-        self._operator_index: dict[tuple[str, tuple[Datum, ...]], int] = {}
-        self._provenance = np.zeros((1024, 5), dtype=np.int32)  # operator, three arguments, cost
-        self._goals: dict[Key, list[tuple[int, NDArray[np.uint64]]]] = {}
+        self._provenance = Provenance()
+        self._key_of = np.zeros(1024, dtype=np.int16)  # bucket of each id, by index into _keys; -1: in none
+        self._row_of = np.zeros(1024, dtype=np.int32)
+        self._keys: list[Key] = []
+        self._layouts: dict[Key, _Layout] = {}
+        self._goals: dict[Key, list[tuple[int, Hashes]]] = {}
+        self._crossings: dict[tuple[Key, bool], Crossing] = {}
         widest = max(frame.n_queries(shape) for shape in ("whole", "position", "step"))
         cells = frame.n_probes * widest * max(1, frame.valid.shape[1])
         self._weights = hash_weights(cells // 2 + 8)
 
+    # -- growing ----------------------------------------------------------------------------------------------------
     def watch(self, goal: int, key: Key, target: Array) -> None:
         """Report terms of a bucket that equal a target. Shape: target [probe, query], already masked and narrow."""
-        row = self._masked(key, target[None])
-        self._goals.setdefault(key, []).append((goal, hash_rows(row, self._weights)[0]))
+        row = self._to_words(key, target[None])
+        self._goals.setdefault(key, []).append((goal, hash_words(row, self._weights)[0]))
 
-    def append(self, key: Key, values: Array, origin: Origin) -> NDArray[np.int32]:
+    def append(self, key: Key, values: Array, origin: Origin) -> Ids:
         """Add terms that are new up to observational equivalence; return the ids of those added.
 
         Shape:   values [term, probe, query] (selectors [term, probe, query, key]).
         """
-        self.n_candidates += len(values)
         if not len(values):
+            self.n_candidates += len(values)
             return np.zeros(0, dtype=np.int32)
-        rows = self._masked(key, values)
-        hashes = hash_rows(rows, self._weights)
-        self._report_hits(key, hashes, origin)
-        bucket = self._bucket(key, rows)
-        chosen = first_occurrences(hashes)
-        chosen = chosen[~bucket.seen.contains(hashes[chosen])]
-        if not len(chosen):
-            return np.zeros(0, dtype=np.int32)
-        bucket.seen.add(hashes[chosen])
-        ids = self._record(origin, chosen)
-        self._store(bucket, rows[chosen], ids, origin.cost)
+        words = self._to_words(key, values)
+        every = np.arange(len(values))
+        return self._offer(key, words, hash_words(words, self._weights), origin, (every,) * len(origin.arguments))
+
+    def append_pairs(
+        self, key: Key, function: Function, left: tuple[Key, slice], right: tuple[Key, slice], origin: Origin
+    ) -> None:
+        """Add a cell-by-cell function of all pairs of rows of two buckets, computed, hashed and merged in blocks.
+
+        ``left`` and ``right`` name runs of rows; a sequence-wide row is spread over the queries of ``key``. The
+        arguments of ``origin`` are the ids of both runs. Equal to ``append`` of the same values in the order of
+        (left, right), except that a commuting function of a run with itself may leave out mirrored pairs.
+        """
+        sides = [self._spread(side, rows, key) for side, rows in (left, right)]
+        crossing = self._crossing(key, sides[0].dtype)
+        symmetric = left == right and origin.operator in _COMMUTING
+        for block in crossing.blocks(function, *sides, is_symmetric=symmetric):
+            self._offer(key, block.words, block.hashes, origin, (block.left, block.right))
+
+    def intern(self, operator: str, arguments: tuple[Ids, ...], cost: int) -> Ids:
+        """Give ids to terms whose values are not kept: parts of others that are. Shape: [term]."""
+        ids = self._provenance.record((operator, ()), arguments, len(arguments[0]), cost)
+        self._place(ids, -1, 0)
         return ids
 
-    def intern(self, operator: str, arguments: tuple[NDArray[np.int32], ...], cost: int) -> NDArray[np.int32]:
-        """Give ids to terms whose values are not kept: parts of others that are. Shape: [term]."""
-        n_terms = len(arguments[0])
-        return self._record(Origin(operator, (), arguments, cost), np.arange(n_terms))
-
-    def rows(self, key: Key, cost: int) -> tuple[Array, NDArray[np.int32]]:
+    # -- reading ----------------------------------------------------------------------------------------------------
+    def rows(self, key: Key, cost: int) -> tuple[Array, Ids]:
         """Return the values and ids of one bucket at one cost. Shape: [term, probe, query(, key)], [term]."""
         bucket = self.buckets.get(key)
-        start, stop = bucket.starts.get(cost, (0, 0)) if bucket else (0, 0)
-        return self._slice(key, start, stop)
+        return self._slice(key, *(bucket.level(cost) if bucket else (0, 0)))
 
-    def rows_up_to(self, key: Key, cost: int) -> tuple[Array, NDArray[np.int32]]:
+    def rows_up_to(self, key: Key, cost: int) -> tuple[Array, Ids]:
         """Return the values and ids of one bucket at all costs up to one, cheapest first."""
         bucket = self.buckets.get(key)
-        stop = max((b for c, (_, b) in bucket.starts.items() if c <= cost), default=0) if bucket else 0
-        return self._slice(key, 0, stop)
+        return self._slice(key, 0, bucket.n_up_to(cost) if bucket else 0)
+
+    def words_up_to(self, key: Key, cost: int) -> tuple[Words, Ids]:
+        """Return what ``rows_up_to`` does as 64-bit words: booleans one bit per cell, cells that do not count zero."""
+        bucket = self.buckets.get(key)
+        stop = bucket.n_up_to(cost) if bucket else 0
+        return self._words(key, 0, stop), bucket.ids[:stop] if bucket else np.zeros(0, dtype=np.int32)
+
+    def run(self, key: Key, cost: int) -> tuple[slice, Ids]:
+        """Return which rows of a bucket have one cost, and their ids."""
+        bucket = self.buckets.get(key)
+        rows = slice(*(bucket.level(cost) if bucket else (0, 0)))
+        return rows, bucket.ids[rows] if bucket else np.zeros(0, dtype=np.int32)
 
     def count(self, key: Key, cost: int) -> int:
         """Return how many representatives a bucket has at one cost."""
         bucket = self.buckets.get(key)
-        start, stop = bucket.starts.get(cost, (0, 0)) if bucket else (0, 0)
+        start, stop = bucket.level(cost) if bucket else (0, 0)
         return stop - start
 
     def keys(self, kind: Kind, shape: Shape | None = None) -> Iterator[Key]:
@@ -140,103 +172,203 @@ class Bank:
             if key.kind == kind and (shape is None or key.shape == shape):
                 yield key
 
+    @property
+    def n_distinct(self) -> int:
+        """The number of representatives, and of parts interned beside them."""
+        return self._provenance.n
+
     def cost(self, term_id: int) -> int:
         """Return the tree cost at which a term was built."""
-        return int(self._provenance[term_id, 4])
+        return self._provenance.cost(term_id)
 
-    def costs(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+    def costs(self, ids: Ids) -> Ids:
         """Return the tree costs of several terms. Shape: [term]."""
-        return np.asarray(self._provenance[ids, 4])
+        return self._provenance.costs(ids)
 
     def n_below(self, key: Key, cost: int) -> int:
         """Return how many representatives of a bucket cost less; they are the first rows of ``rows_up_to``."""
         bucket = self.buckets.get(key)
-        return max((b for c, (_, b) in bucket.starts.items() if c < cost), default=0) if bucket else 0
+        return bucket.n_up_to(cost - 1) if bucket else 0
 
     def term(self, term_id: int) -> Term:
         """Rebuild a stored term."""
-        operator, *arguments, _ = (int(x) for x in self._provenance[term_id])
-        name, data = self._operators[operator]
-        return readable(Term(name, tuple(self.term(a) for a in arguments if a >= 0), data))
+        name, data = self._provenance.operation(term_id)
+        return readable(Term(name, tuple(self.term(a) for a in self._provenance.arguments(term_id)), data))
 
-    def made_by(self, ids: NDArray[np.int32], operator: str, data: tuple[Datum, ...]) -> NDArray[np.bool_]:
+    def made_by(self, ids: Ids, operator: str, data: tuple[Datum, ...]) -> NDArray[np.bool_]:
         """Say which of some terms have this operator and these constants at the root. Shape: [term]."""
-        index = self._operator_index.get((operator, data), -1)
-        return np.asarray(self._provenance[ids, 0] == index)
+        return self._provenance.made_by(ids, (operator, data))
 
     @property
     def memory_bytes(self) -> int:
-        """The bytes held by values and provenance."""
-        return self._provenance.nbytes + sum(b.values.nbytes + 16 * len(b.seen) for b in self.buckets.values())
+        """The bytes held by values, hashes and provenance."""
+        places = self._key_of.nbytes + self._row_of.nbytes
+        return self._provenance.memory_bytes + places + sum(b.memory_bytes for b in self.buckets.values())
 
-    def _slice(self, key: Key, start: int, stop: int) -> tuple[Array, NDArray[np.int32]]:
-        bucket = self.buckets.get(key)
-        if bucket is None:
-            return np.zeros((0, *self._value_shape(key)), dtype=self._dtype(key)), np.zeros(0, dtype=np.int32)
-        values = bucket.values[start:stop].reshape(stop - start, *self._value_shape(key))
-        return values, bucket.ids[start:stop]
+    def values_of(self, ids: Ids) -> Array:
+        """Return the values of terms of one bucket, recomputed where they are not held. Shape: [term, probe, query].
 
-    def _value_shape(self, key: Key) -> tuple[int, ...]:
-        shape: tuple[int, ...] = (self.frame.n_probes, self.frame.n_queries(key.shape))
-        return (*shape, self.frame.valid.shape[1]) if key.kind == "S" else shape
+        Raises:  ValueError if the terms are not of one bucket.
+        """
+        indices = np.unique(self._key_of[ids])
+        if len(indices) != 1 or indices[0] < 0:
+            raise ValueError("terms of several buckets, or parts that are in none, have no common shape")
+        key = self._keys[int(indices[0])]
+        bucket, layout = self.buckets[key], self._layout(key)
+        rows = self._row_of[ids]
+        values = np.empty((len(ids), *layout.shape), dtype=layout.dtype)
+        held = rows < bucket.n_held
+        words = bucket.held(0, bucket.n_held)[rows[held]]
+        values[held] = from_words(words, layout.dtype, layout.n_cells).reshape(-1, *layout.shape)
+        for start in range(0, int((~held).sum()), _RECOMPUTED):
+            at = np.flatnonzero(~held)[start : start + _RECOMPUTED]
+            values[at] = self._recomputed(key, ids[at])
+        return values
 
-    def _dtype(self, key: Key) -> Any:
-        return self.frame.tokens.dtype if key.kind == "I" else np.dtype(np.bool_)
+    # -- plumbing ---------------------------------------------------------------------------------------------------
+    def _offer(self, key: Key, words: Words, hashes: Hashes, origin: Origin, at: tuple[Indices, ...]) -> Ids:
+        """Merge or keep rows; argument i of row r is ``origin.arguments[i][at[i][r]]``."""
+        self.n_candidates += len(words)
+        self._report_hits(key, hashes, origin, at)
+        bucket = self._bucket(key)
+        chosen = bucket.unseen(hashes)
+        if not len(chosen):
+            return np.zeros(0, dtype=np.int32)
+        arguments = tuple(ids[rows[chosen]] for ids, rows in zip(origin.arguments, at, strict=True))
+        ids = self._provenance.record((origin.operator, origin.data), arguments, len(chosen), origin.cost)
+        self._place(ids, self._keys.index(key), bucket.n)
+        is_held = bucket.n_held == bucket.n and self._held_bytes + words[0].nbytes * len(chosen) <= self._memory_limit
+        bucket.keep(words[chosen] if is_held else None, ids, origin.cost)
+        return ids
 
-    def _masked(self, key: Key, values: Array) -> Array:
-        mask = self.frame.mask(key.shape)
-        if key.kind == "S":
-            mask = mask[:, :, None] & self.frame.valid[:, None, :]
-        if values.shape[1:] != self._value_shape(key):
-            # numpy refuses values that were computed on other probes
-            values = np.broadcast_to(values, (len(values), *self._value_shape(key)))
-        values = values.astype(self._dtype(key), copy=False)
-        if not mask.all():
-            values = values & mask if values.dtype == np.bool_ else values * mask
-        return np.ascontiguousarray(values.reshape(len(values), -1))
+    @property
+    def _held_bytes(self) -> int:
+        return sum(8 * b.n_words * b.n_held for b in self.buckets.values())
 
-    def _report_hits(self, key: Key, hashes: NDArray[np.uint64], origin: Origin) -> None:
+    def _place(self, ids: Ids, index: int, row: int) -> None:
+        n = self._provenance.n
+        if n > len(self._key_of):
+            size = max(n, 2 * len(self._key_of))
+            self._key_of = np.resize(self._key_of, size)
+            self._row_of = np.resize(self._row_of, size)
+        self._key_of[ids] = index
+        self._row_of[ids] = np.arange(row, row + len(ids))
+
+    def _report_hits(self, key: Key, hashes: Hashes, origin: Origin, at: tuple[Indices, ...]) -> None:
         for goal, target in self._goals.get(key, ()):
-            for i in np.flatnonzero((hashes == target).all(axis=1)):
+            if self._hits_per_goal.get(goal, 0) >= self._max_hits:
+                continue
+            for i in np.flatnonzero(hashes[:, 0] == target[0]):
+                if hashes[i, 1] != target[1]:
+                    continue
                 if self._hits_per_goal.get(goal, 0) >= self._max_hits:
                     break
                 self._hits_per_goal[goal] = self._hits_per_goal.get(goal, 0) + 1
-                arguments = tuple(self.term(int(ids[i])) for ids in origin.arguments)
-                term = readable(Term(origin.operator, arguments, origin.data))
+                arguments = (int(ids[rows[i]]) for ids, rows in zip(origin.arguments, at, strict=True))
+                term = readable(Term(origin.operator, tuple(self.term(a) for a in arguments), origin.data))
                 self.hits.append(Hit(goal, term, origin.cost))
 
-    def _bucket(self, key: Key, rows: Array) -> Bucket:
+    def _slice(self, key: Key, start: int, stop: int) -> tuple[Array, Ids]:
+        layout = self._layout(key)
+        words = self._words(key, start, stop)
+        values = from_words(words, layout.dtype, layout.n_cells).reshape(stop - start, *layout.shape)
+        ids = self.buckets[key].ids[start:stop] if key in self.buckets else np.zeros(0, dtype=np.int32)
+        return values, ids
+
+    def _words(self, key: Key, start: int, stop: int) -> Words:
+        bucket = self.buckets.get(key)
+        if bucket is None:
+            return np.zeros((0, self._layout(key).mask.shape[0]), dtype=np.uint64)
+        if stop <= bucket.n_held:
+            return bucket.held(start, stop)
+        return self._to_words(key, self.values_of(bucket.ids[start:stop]))
+
+    def _recomputed(self, key: Key, ids: Ids) -> Array:
+        layout = self._layout(key)
+        values = np.empty((len(ids), *layout.shape), dtype=layout.dtype)
+        operations = self._provenance.operation_indices(ids)
+        for index in np.unique(operations):
+            at = np.flatnonzero(operations == index)
+            name, data = self._provenance.operation_at(int(index))
+            columns = self._provenance.argument_columns(ids[at])
+            arguments = [self._argument(columns[:, i]) for i in range(columns.shape[1]) if (columns[:, i] >= 0).all()]
+            made = apply_rows(name, data, arguments, self.frame, len(at), key.tag)
+            values[at] = self._cut(key, made)
+        return values
+
+    def _argument(self, ids: Ids) -> Array:
+        """Return an argument's values, each distinct term computed once, whatever buckets the terms are in."""
+        distinct, inverse = np.unique(ids, return_inverse=True)
+        indices = self._key_of[distinct]
+        parts: list[Array] = []
+        order: list[Indices] = []
+        for index in np.unique(indices):
+            at = np.flatnonzero(indices == index)
+            order.append(at)
+            parts.append(self._interned(distinct[at]) if index < 0 else self.values_of(distinct[at]))
+        if len(parts) == 1:
+            return parts[0][inverse]
+        wide = np.broadcast_shapes(*(part.shape[1:] for part in parts))
+        values = np.empty((len(distinct), *wide), dtype=np.result_type(*parts))
+        for at, part in zip(order, parts, strict=True):
+            values[at] = part
+        return values[inverse]
+
+    def _interned(self, ids: Ids) -> Array:
+        """Return the values of parts that are in no bucket: ``int`` of a boolean."""
+        return self._argument(self._provenance.argument_columns(ids)[:, 0]).astype(self.frame.tokens.dtype)
+
+    def _bucket(self, key: Key) -> Classes:
         if key not in self.buckets:
-            self.buckets[key] = Bucket(np.zeros((64, rows.shape[1]), dtype=rows.dtype), np.zeros(64, dtype=np.int32))
+            self._keys.append(key)
+            self.buckets[key] = Classes(len(self._layout(key).mask))
         return self.buckets[key]
 
-    def _record(self, origin: Origin, chosen: NDArray[np.intp]) -> NDArray[np.int32]:
-        name = (origin.operator, origin.data)
-        if name not in self._operator_index:
-            self._operator_index[name] = len(self._operators)
-            self._operators.append(name)
-        start, stop = self.n_distinct, self.n_distinct + len(chosen)
-        while stop > len(self._provenance):
-            self._provenance = np.concatenate([self._provenance, np.zeros_like(self._provenance)])
-        block = self._provenance[start:stop]
-        block[:, 0] = self._operator_index[name]
-        block[:, 1:4] = -1
-        for i, ids in enumerate(origin.arguments):
-            block[:, 1 + i] = ids[chosen]
-        block[:, 4] = origin.cost
-        self.n_distinct = stop
-        return np.arange(start, stop, dtype=np.int32)
+    def _layout(self, key: Key) -> _Layout:
+        if key not in self._layouts:
+            mask = self.frame.mask(key.shape)
+            if key.kind == "S":
+                mask = mask[:, :, None] & self.frame.valid[:, None, :]
+            dtype = self.frame.tokens.dtype if key.kind == "I" else np.dtype(np.bool_)
+            cells = mask.reshape(1, -1) if key.kind != "I" else -mask.reshape(1, -1).astype(dtype)  # all bits set
+            self._layouts[key] = _Layout(dtype, mask.shape, mask.size, to_words(cells)[0])
+        return self._layouts[key]
 
-    def _store(self, bucket: Bucket, rows: Array, ids: NDArray[np.int32], cost: int) -> None:
-        stop = bucket.n + len(rows)
-        if stop > len(bucket.values):
-            size = max(stop, 2 * len(bucket.values))
-            grown = np.zeros((size, bucket.values.shape[1]), dtype=bucket.values.dtype)
-            grown[: bucket.n] = bucket.values[: bucket.n]
-            bucket.values = grown
-            bucket.ids = np.concatenate([bucket.ids, np.zeros(size - len(bucket.ids), dtype=np.int32)])
-        bucket.values[bucket.n : stop] = rows
-        bucket.ids[bucket.n : stop] = ids
-        start, _ = bucket.starts.get(cost, (bucket.n, bucket.n))
-        bucket.starts[cost] = (start, stop)
-        bucket.n = stop
+    def _to_words(self, key: Key, values: Array) -> Words:
+        layout = self._layout(key)
+        if values.shape[1:] != layout.shape:
+            # numpy refuses values that were computed on other probes
+            values = np.broadcast_to(values, (len(values), *layout.shape))
+        rows = values.astype(layout.dtype, copy=False).reshape(len(values), layout.n_cells)
+        return to_words(rows) & layout.mask
+
+    def _cut(self, key: Key, values: Array) -> Array:
+        layout = self._layout(key)
+        words = self._to_words(key, values)
+        return from_words(words, layout.dtype, layout.n_cells).reshape(-1, *layout.shape)
+
+    def _spread(self, key: Key, rows: slice, goal: Key) -> Array:
+        """Return rows as flat cells for a function into bucket ``goal``: words of bits for booleans."""
+        words = self._words(key, rows.start, rows.stop)
+        if key.shape == goal.shape:
+            return words if key.kind == "B" else words.view(self._layout(key).dtype)
+        shape = self.frame.mask(goal.shape).shape
+        layout = self._layout(key)
+        narrow = from_words(words, layout.dtype, layout.n_cells).reshape(len(words), -1, 1)
+        wide = np.broadcast_to(narrow, (len(words), *shape)).reshape(len(words), -1)
+        packed = to_words(np.ascontiguousarray(wide))
+        return packed if key.kind == "B" else packed.view(layout.dtype)
+
+    def _crossing(self, key: Key, cells: np.dtype[Any]) -> Crossing:
+        is_word = cells == np.uint64
+        if (key, is_word) not in self._crossings:
+            layout = self._layout(key)
+            n_cells = len(layout.mask) if is_word else int(np.prod(layout.shape))
+            if not is_word:
+                n_cells += -n_cells % (8 // cells.itemsize)  # rows are padded to whole words
+            results = np.dtype(np.bool_) if key.kind == "B" and not is_word else cells
+            self._crossings[key, is_word] = Crossing(n_cells, cells, results, self._weights, layout.mask)
+        return self._crossings[key, is_word]
+
+
+_COMMUTING = frozenset({"+", "min", "max", "==", "and", "or"})

@@ -62,11 +62,11 @@ class Provenance:
 
     def argument_columns(self, ids: Ids) -> Ids:
         """Return the argument ids of several terms, -1 where there is none. Shape: [term, 3]."""
-        return self._table[ids, 1:-1]
+        return np.asarray(self._table[ids, 1:-1])
 
     def operation_indices(self, ids: Ids) -> Ids:
         """Return a number per term that is equal for equal operations; ``operation_at`` resolves it."""
-        return self._table[ids, 0]
+        return np.asarray(self._table[ids, 0])
 
     def operation_at(self, index: int) -> Operation:
         """Return the operation with this number."""
@@ -78,7 +78,7 @@ class Provenance:
 
     def costs(self, ids: Ids) -> Ids:
         """Return the tree costs of several terms. Shape: [term]."""
-        return self._table[ids, -1]
+        return np.asarray(self._table[ids, -1])
 
     def made_by(self, ids: Ids, operation: Operation) -> NDArray[np.bool_]:
         """Say which of some terms have this operation at the root. Shape: [term]."""

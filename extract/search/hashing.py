@@ -122,7 +122,7 @@ class HashTable:
         # rows of the batch that meet in a slot are told apart by hash too, so all of them are laid down first
         self._hashes[end : end + len(pairs)] = pairs
         slots = self._claim(pairs, np.arange(end, end + len(pairs), dtype=np.int32))
-        indices = np.flatnonzero(slots >= 0)
+        indices = (slots >= 0).nonzero()[0]
         self._slots[slots[indices]] = np.arange(end, end + len(indices), dtype=np.int32)
         self._hashes[end : end + len(indices)] = pairs.take(indices)
         self._n += len(indices)
@@ -137,7 +137,7 @@ class HashTable:
             numbers = self._slots.take(slots)
             differs = _differ(self._hashes.take(numbers), rest)
             found[todo[~differs]] = numbers[~differs] - 1
-            on = np.flatnonzero(differs & (numbers != 0))
+            on = (differs & (numbers != 0)).nonzero()[0]
             todo, rest, slots = todo[on], rest[on], (slots[on] + 1) & self._mask
         return found
 
@@ -159,7 +159,7 @@ class HashTable:
             stored = self._slots.take(slots)
             on = _differ(self._hashes.take(stored), rest)
             is_filled = stored != 0
-            at = np.flatnonzero(~is_filled)
+            at = (~is_filled).nonzero()[0]
             if len(at):
                 # of several rows that want one slot the first gets it: the last assignment to an index stands
                 wanted, number = slots.take(at), numbers.take(at)
@@ -169,7 +169,7 @@ class HashTable:
                 taken[winners if todo is None else todo.take(winners)] = wanted
                 on[winners] = False
             # who lost a slot looks at it again, now filled; who met another hash goes on to the next slot
-            kept = np.flatnonzero(on)
+            kept = on.nonzero()[0]
             slots = (slots.take(kept) + is_filled.take(kept)) & self._mask
             rest, numbers = rest.take(kept), numbers.take(kept)
             todo = kept if todo is None else todo.take(kept)

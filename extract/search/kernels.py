@@ -1,8 +1,8 @@
-"""Batched kernels of the search: hashing, deduplication and the elementwise and attention meanings on stacks of terms.
+"""Batched kernels of the search: the elementwise and attention meanings on stacks of terms.
 
 Arrays carry a leading axis of terms: values are [term, probe, query] integers or bool, selectors
 [term, probe, query, key] bool; ``query`` is 1 for whole-sequence terms. The kernels know nothing of costs, terms or
-goals. A hash only proposes: every result is compared cell by cell against the language's own meaning afterwards.
+goals.
 """
 
 from __future__ import annotations
@@ -12,76 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.search.hashing import hash_weights as hash_weights
+
 Values = NDArray[np.signedinteger[Any]]
 Booleans = NDArray[np.bool_]
 Array = NDArray[Any]
-Hashes = NDArray[np.uint64]
-
-_MIX = np.uint64(0x9E3779B97F4A7C15)
-
-
-def hash_weights(n_cells: int) -> Hashes:
-    """Return two rows of odd random weights, the same for every run. Shape: [2, cell]."""
-    rng = np.random.default_rng(0x5EED)
-    weights = rng.integers(0, 1 << 63, size=(2, n_cells), dtype=np.uint64)
-    return weights * np.uint64(2) + np.uint64(1)
-
-
-def hash_rows(rows: Values | Booleans, weights: Hashes) -> Hashes:
-    """Hash each row of cells to 128 bits.
-
-    Shape:   rows [term, cell] of int16, int32 or bool -> [term, 2]; whole cells are packed into 64-bit words first.
-    Each cell is mixed (multiply, xor-shift) before the wrap-around dot product, so that rows which are linear
-    combinations of others do not collide by construction.
-    """
-    cells: Array = np.packbits(rows, axis=1) if rows.dtype == np.bool_ else rows
-    pad = (-cells.shape[1]) % (8 // cells.itemsize)
-    if pad or not cells.flags.c_contiguous:
-        cells = np.ascontiguousarray(np.pad(cells, ((0, 0), (0, pad))))
-    words = cells.view(np.uint64)
-    mixed = words * _MIX
-    mixed ^= mixed >> np.uint64(29)
-    columns = weights[:, : words.shape[1]]
-    return np.stack([(mixed * column).sum(axis=1, dtype=np.uint64) for column in columns], axis=1)
-
-
-def first_occurrences(hashes: Hashes) -> NDArray[np.intp]:
-    """Return the indices of the first row with each distinct hash, in order of appearance.
-
-    Shape:   [term, 2] -> [distinct].
-    """
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
-    ordered = hashes[order]
-    fresh = np.ones(len(order), dtype=np.bool_)
-    fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    # lexsort is stable, so the first of each run is the earliest of its class
-    return np.sort(order[fresh])
-
-
-class SeenHashes:
-    """The hashes already in a bucket, as one sorted array; membership by binary search."""
-
-    def __init__(self) -> None:
-        self._first: Hashes = np.zeros(0, dtype=np.uint64)
-        self._second: Hashes = np.zeros(0, dtype=np.uint64)
-
-    def __len__(self) -> int:
-        return len(self._first)
-
-    def contains(self, hashes: Hashes) -> Booleans:
-        """Say for each row whether it is known. Shape: [term, 2] -> [term]."""
-        if not len(self._first):
-            return np.zeros(len(hashes), dtype=np.bool_)
-        at = np.searchsorted(self._first, hashes[:, 0])
-        at = np.minimum(at, len(self._first) - 1)
-        return np.asarray((self._first[at] == hashes[:, 0]) & (self._second[at] == hashes[:, 1]))
-
-    def add(self, hashes: Hashes) -> None:
-        """Add rows that are not known and distinct."""
-        first = np.concatenate([self._first, hashes[:, 0]])
-        second = np.concatenate([self._second, hashes[:, 1]])
-        order = np.argsort(first, kind="stable")
-        self._first, self._second = first[order], second[order]
 
 
 def elementwise(operator: str, left: Array, right: Array) -> Array:
@@ -90,11 +25,12 @@ def elementwise(operator: str, left: Array, right: Array) -> Array:
     Division and remainder assume a positive divisor (the caller offers only constants).
     Raises:  KeyError for an operator that is not elementwise.
     """
-    result = _ELEMENTWISE[operator](left, right)
+    result = ELEMENTWISE[operator](left, right)
     return np.asarray(result)
 
 
-_ELEMENTWISE = {
+#: Binary operators cell by cell, by the kernels' names.
+ELEMENTWISE: dict[str, np.ufunc] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "floordiv": np.floor_divide, "mod": np.remainder,
     "min": np.minimum, "max": np.maximum, "eq": np.equal, "lt": np.less, "le": np.less_equal,
     "and": np.logical_and, "or": np.logical_or,
@@ -160,18 +96,25 @@ def extremes(selectors: Booleans, values: Values, *, largest: bool, default: int
     """
     bound = np.iinfo(values.dtype)
     fill = values.dtype.type(bound.min if largest else bound.max)
-    stack = np.where(selectors[:, None], values[None, :, :, None, :], fill)
-    if stack.shape[-1] == 0:
-        return np.full(stack.shape[:-1], default, dtype=values.dtype)
-    result = stack.max(axis=-1) if largest else stack.min(axis=-1)
-    return np.asarray(np.where(result == fill, values.dtype.type(default), result))
+    n_v, n_cells = len(values), selectors.shape[1] * selectors.shape[2]
+    result = np.full((len(selectors), n_v, n_cells), fill, dtype=values.dtype)
+    better = np.maximum if largest else np.minimum
+    # few keys, many pairs: one pass over all pairs per key, its values spread over the queries
+    for key in range(selectors.shape[3]):
+        chosen = np.ascontiguousarray(selectors[..., key]).reshape(-1, 1, n_cells)
+        value = np.repeat(values[..., key], selectors.shape[2], axis=1)
+        better(result, np.where(chosen, value, fill), out=result)
+    result[result == fill] = default
+    return result.reshape(-1, n_v, *selectors.shape[1:3])
 
 
 def stable_rank(values: Values, valid: Booleans) -> Values:
     """Rank each value among its row by (value, position). Shape: [v, probe, key] -> same; 0 beyond a length."""
-    beyond = np.iinfo(values.dtype).max
-    order = np.argsort(np.where(valid[None], values, values.dtype.type(beyond)), axis=-1, kind="stable")
-    rank = np.empty_like(values)
-    places = np.broadcast_to(np.arange(values.shape[-1], dtype=values.dtype), values.shape)
-    np.put_along_axis(rank, order, places, axis=-1)
-    return np.where(valid[None], rank, values.dtype.type(0))
+    # key first: each comparison of two positions is one pass over all rows
+    by_key = np.ascontiguousarray(values.transpose(2, 0, 1))
+    rank = np.zeros(by_key.shape, dtype=np.int8 if len(by_key) < 128 else values.dtype)
+    for key, column in enumerate(by_key):
+        counts = valid[None, :, key]
+        rank[:key] += (column < by_key[:key]) & counts
+        rank[key + 1 :] += (column <= by_key[key + 1 :]) & counts
+    return np.where(valid[None], rank.transpose(1, 2, 0), values.dtype.type(0)).astype(values.dtype, copy=False)

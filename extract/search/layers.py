@@ -20,6 +20,7 @@ from extract.search import kernels
 from extract.search.bank import Bank, Key, Origin, Tag
 from extract.search.builders import NAMES
 from extract.search.frame import NO_SYMBOL, SHAPES, Shape
+from extract.search.meanings import leaf, shifted
 
 Array = NDArray[Any]
 
@@ -30,6 +31,10 @@ _RELATIONS = ("==", "<", "<=", ">", ">=")
 #: Shares of the work by what is computed, so that the many position-shaped terms do not starve the few sequence-wide
 #: ones, which most answers are made of.
 _SHARES = {"whole": 0.35, "position": 0.35, "step": 0.2, "selector": 0.1}
+
+
+#: Booleans lie in the bank as bits, whole words at a time.
+_BITWISE = {"and": np.bitwise_and, "or": np.bitwise_or}
 
 
 class Grammar:
@@ -105,41 +110,25 @@ class Grammar:
 
     # -- leaves -----------------------------------------------------------------------------------------------------
     def _leaves(self, cost: int) -> None:
-        frame, n = self.frame, self.frame.n_probes
-        dtype = frame.tokens.dtype
         if cost == 1:
-            n_k = frame.valid.shape[1]
-            self._leaf(Key("I", self._token_tag, "position"), "tokens", frame.tokens[None])
-            self._leaf(Key("I", "N", "position"), "indices", np.broadcast_to(np.arange(n_k, dtype=dtype), (1, n, n_k)))
-            self._leaf(Key("I", "N", "whole"), "length", frame.lengths.astype(dtype)[None, :, None])
+            self._leaf(Key("I", self._token_tag, "position"), "tokens")
+            self._leaf(Key("I", "N", "position"), "indices")
+            self._leaf(Key("I", "N", "whole"), "length")
             if self._has_steps:
-                n_j = frame.care.shape[1]
-                self._leaf(Key("I", "N", "step"), "step", np.broadcast_to(np.arange(n_j, dtype=dtype), (1, n, n_j)))
-            self._selector_leaves()
-            for name in self.symbols:
-                code = frame.narrow(np.array([frame.vocabulary.symbol_code(name)], dtype=np.int32))
-                values = np.full((1, n, 1), code[0], dtype=dtype)
-                self._leaf(Key("I", "T", "whole"), "symbol", values, (name,))
+                self._leaf(Key("I", "N", "step"), "step")
+            for name in ("before", "upto", "after"):
+                self._leaf(Key("S", "", "position"), name)
+            self._leaf(Key("S", "", "whole"), "everywhere")
+            for symbol in self.symbols:
+                self._leaf(Key("I", "T", "whole"), "symbol", (symbol,))
         for value in self.constants:
             if (abs(value) <= 2) == (cost == 1):
-                values = np.full((1, n, 1), value, dtype=dtype)
-                ids = self._leaf(Key("I", "N", "whole"), "integer", values, (value,), cost)
+                ids = self._leaf(Key("I", "N", "whole"), "integer", (value,), cost)
                 if len(ids):
                     self._constant_ids[value] = int(ids[0])
 
-    def _leaf(
-        self, key: Key, name: str, values: Array, data: tuple[Datum, ...] = (), cost: int = 1
-    ) -> NDArray[np.int32]:
-        return self.bank.append(key, values, Origin(NAMES[name], data, (), cost))
-
-    def _selector_leaves(self) -> None:
-        n, n_k = self.frame.valid.shape
-        query, key = np.arange(n_k)[:, None], np.arange(n_k)[None, :]
-        masks = {"before": key < query, "upto": key <= query, "after": key > query}
-        for name, mask in masks.items():
-            self._leaf(Key("S", "", "position"), name, np.broadcast_to(mask, (1, n, n_k, n_k)))
-        everywhere = np.broadcast_to(np.True_, (1, n, 1, n_k))
-        self._leaf(Key("S", "", "whole"), "everywhere", everywhere)
+    def _leaf(self, key: Key, name: str, data: tuple[Datum, ...] = (), cost: int = 1) -> NDArray[np.int32]:
+        return self.bank.append(key, leaf(name, data, self.frame), Origin(NAMES[name], data, (), cost))
 
     # -- families ---------------------------------------------------------------------------------------------------
     def _unary(self, cost: int) -> None:
@@ -161,10 +150,8 @@ class Grammar:
             ranked = kernels.stable_rank(rows, frame.valid)
             self._append(Key("I", "N", "position"), ranked, "rank", (ids,), cost)
             for k in (1, 2):
-                default = NO_SYMBOL if key.tag == "T" else 0
-                shifted = np.full_like(rows, default)
-                shifted[..., k:] = rows[..., : rows.shape[-1] - k] if rows.shape[-1] > k else shifted[..., k:]
-                self._append(key, shifted, "shift", (ids,), cost, (k,))
+                moved = shifted(rows, k, NO_SYMBOL if key.tag == "T" else 0)
+                self._append(key, moved, "shift", (ids,), cost, (k,))
 
     def _boolean_reductions(self, rows: Array, ids: NDArray[np.int32], cost: int) -> None:
         if not len(ids):
@@ -240,18 +227,12 @@ class Grammar:
         n = self.frame.n_probes
         for shape, left_key, right_key in self._elementwise_keys("N"):
             n_cells = n * self.frame.n_queries(shape)
-            same = left_key == right_key
-            for left, right in self._pairs(left_key, right_key, cost - 1, 4 * n_cells, shape):
-                for name in ("add", "min", "max"):
-                    if (
-                        same
-                        and len(left[1])
-                        and len(right[1])
-                        and self.bank.cost(int(left[1][0])) > self.bank.cost(int(right[1][0]))
-                    ):
-                        continue
-                    self._binary(Key("I", "N", shape), name, left, right, cost)
-                self._binary(Key("I", "N", shape), "sub", left, right, cost)
+            result = Key("I", "N", shape)
+            for left_cost, right_cost in self._costs(left_key, right_key, cost - 1, 4 * n_cells, shape):
+                # of a commuting pair in one bucket only the order with the cheaper left side is made
+                commuting = () if left_key == right_key and left_cost > right_cost else ("add", "min", "max")
+                for name in (*commuting, "sub"):
+                    self._binary(result, name, (left_key, left_cost), (right_key, right_cost), cost)
             if right_key.shape == "whole" and left_key.shape == shape:
                 self._by_constant(left_key, cost)
 
@@ -270,25 +251,23 @@ class Grammar:
         for tag in _TAGS:
             for shape, left_key, right_key in self._elementwise_keys(tag):
                 n_cells = n * self.frame.n_queries(shape)
-                for left, right in self._pairs(left_key, right_key, cost - 1, 2 * n_cells, shape):
-                    names = ("eq", "lt", "le") if tag == "N" else ("eq", "lt")
-                    for name in names:
-                        self._binary(Key("B", "", shape), name, left, right, cost)
+                for left_cost, right_cost in self._costs(left_key, right_key, cost - 1, 2 * n_cells, shape):
+                    for name in ("eq", "lt", "le") if tag == "N" else ("eq", "lt"):
+                        sides = (left_key, left_cost), (right_key, right_cost)
+                        self._binary(Key("B", "", shape), name, *sides, cost)
 
     def _connectives(self, cost: int) -> None:
         n = self.frame.n_probes
         for shape in self._shapes:
-            key = Key("B", "", shape)
-            for left, right in self._pairs(
-                key, key, cost - 1, n * self.frame.n_queries(shape), shape, commutative=True
-            ):
-                for name in ("and", "or"):
-                    self._binary(key, name, left, right, cost)
-            if shape != "whole":
-                whole = Key("B", "", "whole")
-                for left, right in self._pairs(key, whole, cost - 1, n * self.frame.n_queries(shape), shape):
+            key, whole = Key("B", "", shape), Key("B", "", "whole")
+            for right_key in dict.fromkeys((key, whole)):
+                commutes = right_key == key
+                n_cells = n * self.frame.n_queries(shape)
+                for left_cost, right_cost in self._costs(
+                    key, right_key, cost - 1, n_cells, shape, commutative=commutes
+                ):
                     for name in ("and", "or"):
-                        self._binary(key, name, left, right, cost)
+                        self._binary(key, name, (key, left_cost), (right_key, right_cost), cost)
 
     # -- plumbing ---------------------------------------------------------------------------------------------------
     def _elementwise_keys(self, tag: Tag) -> Iterator[tuple[Shape, Key, Key]]:
@@ -299,20 +278,25 @@ class Grammar:
                 yield shape, key, whole
                 yield shape, whole, key
 
-    def _pairs(
+    def _costs(
         self, left_key: Key, right_key: Key, total: int, n_cells: int, pool: str, *, commutative: bool = False
-    ) -> Iterator[tuple[tuple[Array, NDArray[np.int32]], tuple[Array, NDArray[np.int32]]]]:
-        """Yield blocks of (left, right) rows whose costs add up to ``total``, while the work lasts."""
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the costs that add up to ``total`` and at which both buckets have terms, while the work lasts."""
         for left_cost in range(1, total):
             right_cost = total - left_cost
             if commutative and left_cost > right_cost:
                 break
+            n_pairs = self.bank.count(left_key, left_cost) * self.bank.count(right_key, right_cost)
+            if n_pairs and self._afford(n_pairs * n_cells, pool):
+                yield left_cost, right_cost
+
+    def _pairs(
+        self, left_key: Key, right_key: Key, total: int, n_cells: int, pool: str, *, commutative: bool = False
+    ) -> Iterator[tuple[tuple[Array, NDArray[np.int32]], tuple[Array, NDArray[np.int32]]]]:
+        """Yield blocks of (left, right) rows whose costs add up to ``total``, while the work lasts."""
+        for left_cost, right_cost in self._costs(left_key, right_key, total, n_cells, pool, commutative=commutative):
             left, left_ids = self.bank.rows(left_key, left_cost)
             right, right_ids = self.bank.rows(right_key, right_cost)
-            if not len(left_ids) or not len(right_ids):
-                continue
-            if not self._afford(len(left_ids) * len(right_ids) * n_cells, pool):
-                continue
             step = max(1, _BLOCK_CELLS // max(1, n_cells * len(right_ids)))
             wide = max(1, _BLOCK_CELLS // max(1, n_cells))
             for i in range(0, len(left_ids), step):
@@ -327,16 +311,12 @@ class Grammar:
         self._work[pool] -= cells
         return True
 
-    def _binary(
-        self,
-        key: Key,
-        name: str,
-        left: tuple[Array, NDArray[np.int32]],
-        right: tuple[Array, NDArray[np.int32]],
-        cost: int,
-    ) -> None:
-        values = kernels.elementwise(name, left[0][:, None], right[0][None])
-        self._cross(key, values, name, (left[1], right[1]), cost)
+    def _binary(self, key: Key, name: str, left: tuple[Key, int], right: tuple[Key, int], cost: int) -> None:
+        """Add an elementwise operator of all pairs of a level of one bucket and a level of another."""
+        runs = [(side, *self.bank.run(side, side_cost)) for side, side_cost in (left, right)]
+        function = _BITWISE.get(name) or kernels.ELEMENTWISE[name]
+        origin = Origin(NAMES[name], (), (runs[0][2], runs[1][2]), cost)
+        self.bank.append_pairs(key, function, runs[0][:2], runs[1][:2], origin)
 
     def _cross(
         self,

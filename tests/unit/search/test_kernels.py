@@ -5,39 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from extract.search import kernels
-
-_ROWS = hnp.arrays(np.int16, st.tuples(st.integers(1, 30), st.integers(1, 9)), elements=st.integers(-3, 3))
-
-
-@given(_ROWS)
-def test_hash_classes_are_row_classes(rows: np.ndarray) -> None:
-    weights = kernels.hash_weights(rows.shape[1])
-    hashes = kernels.hash_rows(rows, weights)
-    for i in range(len(rows)):
-        for j in range(i):
-            assert (rows[i] == rows[j]).all() == (hashes[i] == hashes[j]).all()
-
-
-@given(_ROWS)
-def test_first_occurrences_are_the_first_of_each_class_in_order(rows: np.ndarray) -> None:
-    hashes = kernels.hash_rows(rows, kernels.hash_weights(rows.shape[1]))
-    seen: dict[bytes, int] = {}
-    for i, row in enumerate(rows):
-        seen.setdefault(row.tobytes(), i)
-    assert kernels.first_occurrences(hashes).tolist() == sorted(seen.values())
-
-
-@given(_ROWS)
-def test_seen_hashes_contain_what_was_added_and_nothing_else(rows: np.ndarray) -> None:
-    hashes = kernels.hash_rows(rows, kernels.hash_weights(rows.shape[1]))
-    half = len(rows) // 2
-    seen = kernels.SeenHashes()
-    seen.add(hashes[:half][kernels.first_occurrences(hashes[:half])] if half else hashes[:0])
-    known = {row.tobytes() for row in rows[:half]}
-    assert seen.contains(hashes).tolist() == [row.tobytes() in known for row in rows]
 
 
 @given(st.integers(0, 10_000))
