@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +23,19 @@ from extract.search.builders import readable
 from extract.search.classes import Classes, Provenance
 from extract.search.crossing import Crossing, Function
 from extract.search.frame import Frame, Shape
-from extract.search.hashing import Hashes, Indices, Words, from_words, hash_weights, hash_words, to_words
+from extract.search.hashing import Hashes, Indices, Words, hash_weights, hash_words, to_words
+from extract.search.layout import Key as Key
+from extract.search.layout import Kind as Kind
+from extract.search.layout import Layout, layout_of
+from extract.search.layout import Tag as Tag
 from extract.search.meanings import apply_rows
 
-Kind = Literal["I", "B", "S"]
-Tag = Literal["T", "N", ""]
 Array = NDArray[Any]
 Ids = NDArray[np.int32]
 
 #: Rows whose values are recomputed at a time.
 _RECOMPUTED = 4096
 _DEFAULT_MEMORY = 1 << 31
-
-
-class Key(NamedTuple):
-    """Names a bucket: integer, boolean or selector; token-like or number-like; which axis its queries run over."""
-
-    kind: Kind
-    tag: Tag
-    shape: Shape
 
 
 class Origin(NamedTuple):
@@ -62,16 +56,6 @@ class Hit:
     cost: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """How a bucket's cells lie in words: their type, number and shape, and the words of the cells that count."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    n_cells: int
-    mask: Words
-
-
 class Bank:
     """Append-only store of representatives and their provenance, bound to one frame.
 
@@ -84,6 +68,8 @@ class Bank:
         self.buckets: dict[Key, Classes] = {}
         self.hits: list[Hit] = []
         self.n_candidates = 0
+        #: Whether the representatives come from a bank on fewer probes (see ``refined``).
+        self.is_refined = False
         self._memory_limit = memory_bytes
         self._max_hits = max_hits
         self._hits_per_goal: dict[int, int] = {}
@@ -91,7 +77,7 @@ class Bank:
         self._key_of = np.zeros(1024, dtype=np.int16)  # bucket of each id, by index into _keys; -1: in none
         self._row_of = np.zeros(1024, dtype=np.int32)
         self._keys: list[Key] = []
-        self._layouts: dict[Key, _Layout] = {}
+        self._layouts: dict[Key, Layout] = {}
         self._goals: dict[Key, list[tuple[int, Hashes]]] = {}
         self._crossings: dict[tuple[Key, bool], Crossing] = {}
         widest = max(frame.n_queries(shape) for shape in ("whole", "position", "step"))
@@ -199,9 +185,15 @@ class Bank:
         """Say which of some terms have this operator and these constants at the root. Shape: [term]."""
         return self._provenance.made_by(ids, (operator, data))
 
+    def constant_id(self, value: int) -> int:
+        """Return the id of the representative that is this integer constant, -1 if there is none."""
+        _, ids = self.run(Key("I", "N", "whole"), 1 if abs(value) <= 2 else 2)
+        found = ids[self.made_by(ids, "integer", (value,))]
+        return int(found[0]) if len(found) else -1
+
     @property
     def memory_bytes(self) -> int:
-        """The bytes held by values, hashes and provenance."""
+        """The bytes held by values, hashes and provenance; only the values are bounded by the limit given."""
         places = self._key_of.nbytes + self._row_of.nbytes
         return self._provenance.memory_bytes + places + sum(b.memory_bytes for b in self.buckets.values())
 
@@ -219,11 +211,42 @@ class Bank:
         values = np.empty((len(ids), *layout.shape), dtype=layout.dtype)
         held = rows < bucket.n_held
         words = bucket.held(0, bucket.n_held)[rows[held]]
-        values[held] = from_words(words, layout.dtype, layout.n_cells).reshape(-1, *layout.shape)
+        values[held] = layout.unpack(words)
         for start in range(0, int((~held).sum()), _RECOMPUTED):
             at = np.flatnonzero(~held)[start : start + _RECOMPUTED]
             values[at] = self._recomputed(key, ids[at])
         return values
+
+    def refined(self, frame: Frame) -> Bank:
+        """Return a bank on more probes with the same representatives, under the same ids; this one stays as it is.
+
+        Only the cells of the added probes are computed, run by run in the order of provenance. Goals, hits and
+        counts of candidates are not carried over. What survives: every representative is still the first of the
+        cheapest members of its class. What does not: terms that were merged into it were not kept, and those that the
+        added probes tell apart from it are missing, with all that is built on them. So the bank may propose, but is
+        complete to no cost (``Grammar`` says so); for that, a bank is grown on the frame from the first level on.
+        Raises:  ValueError if the frame does not begin with this bank's probes, in cells of the same type and widths.
+        """
+        if not frame.extends(self.frame):
+            raise ValueError(f"a bank on {self.frame.n_probes} probes is refined by adding probes to them only")
+        part = Bank(frame.take(slice(self.frame.n_probes, None)), memory_bytes=self._memory_limit)
+        whole = Bank(frame, max_hits=self._max_hits, memory_bytes=self._memory_limit)
+        part._adopt(self)
+        for start, stop in self._provenance.runs():
+            ids = np.arange(start, stop, dtype=np.int32)
+            for index in np.unique(self._key_of[ids]):
+                if index >= 0:
+                    key, chosen = self._keys[int(index)], ids[self._key_of[ids] == index]
+                    part._keep(key, part._to_words(key, part._recomputed(key, chosen)), chosen)
+        whole._adopt(self)
+        for key, bucket in self.buckets.items():
+            for start in range(0, bucket.n, _RECOMPUTED):
+                stop = min(start + _RECOMPUTED, bucket.n)
+                (old, ids), (added, _) = self._slice(key, start, stop), part._slice(key, start, stop)
+                words = whole._to_words(key, np.concatenate([old, added], axis=1))
+                whole._bucket(key).unseen(hash_words(words, whole._weights))
+                whole._keep(key, words, ids)
+        return whole
 
     # -- plumbing ---------------------------------------------------------------------------------------------------
     def _offer(self, key: Key, words: Words, hashes: Hashes, origin: Origin, at: tuple[Indices, ...]) -> Ids:
@@ -237,9 +260,24 @@ class Bank:
         arguments = tuple(ids[rows[chosen]] for ids, rows in zip(origin.arguments, at, strict=True))
         ids = self._provenance.record((origin.operator, origin.data), arguments, len(chosen), origin.cost)
         self._place(ids, self._keys.index(key), bucket.n)
-        is_held = bucket.n_held == bucket.n and self._held_bytes + words[0].nbytes * len(chosen) <= self._memory_limit
-        bucket.keep(words[chosen] if is_held else None, ids, origin.cost)
+        self._keep(key, words[chosen], ids)
         return ids
+
+    def _keep(self, key: Key, words: Words, ids: Ids) -> None:
+        """Append rows to a bucket, holding their words while the memory lasts. The costs of ids never fall."""
+        bucket = self._bucket(key)
+        is_held = bucket.n_held == bucket.n and self._held_bytes + words.nbytes <= self._memory_limit
+        costs = self._provenance.costs(ids)
+        for cost in np.unique(costs):
+            at = (costs == cost).nonzero()[0]
+            bucket.keep(words[at] if is_held else None, ids[at], int(cost))
+
+    def _adopt(self, other: Bank) -> None:
+        """Take over another bank's terms, without their values."""
+        self._provenance = other._provenance.copy()
+        self._keys = list(other._keys)
+        self._key_of, self._row_of = other._key_of.copy(), other._row_of.copy()
+        self.is_refined = True
 
     @property
     def _held_bytes(self) -> int:
@@ -271,7 +309,7 @@ class Bank:
     def _slice(self, key: Key, start: int, stop: int) -> tuple[Array, Ids]:
         layout = self._layout(key)
         words = self._words(key, start, stop)
-        values = from_words(words, layout.dtype, layout.n_cells).reshape(stop - start, *layout.shape)
+        values = layout.unpack(words)
         ids = self.buckets[key].ids[start:stop] if key in self.buckets else np.zeros(0, dtype=np.int32)
         return values, ids
 
@@ -293,7 +331,7 @@ class Bank:
             columns = self._provenance.argument_columns(ids[at])
             arguments = [self._argument(columns[:, i]) for i in range(columns.shape[1]) if (columns[:, i] >= 0).all()]
             made = apply_rows(name, data, arguments, self.frame, len(at), key.tag)
-            values[at] = self._cut(key, made)
+            values[at] = layout.unpack(layout.pack(made))
         return values
 
     def _argument(self, ids: Ids) -> Array:
@@ -320,43 +358,27 @@ class Bank:
 
     def _bucket(self, key: Key) -> Classes:
         if key not in self.buckets:
-            self._keys.append(key)
+            if key not in self._keys:
+                self._keys.append(key)
             self.buckets[key] = Classes(len(self._layout(key).mask))
         return self.buckets[key]
 
-    def _layout(self, key: Key) -> _Layout:
+    def _layout(self, key: Key) -> Layout:
         if key not in self._layouts:
-            mask = self.frame.mask(key.shape)
-            if key.kind == "S":
-                mask = mask[:, :, None] & self.frame.valid[:, None, :]
-            dtype = self.frame.tokens.dtype if key.kind == "I" else np.dtype(np.bool_)
-            cells = mask.reshape(1, -1) if key.kind != "I" else -mask.reshape(1, -1).astype(dtype)  # all bits set
-            self._layouts[key] = _Layout(dtype, mask.shape, mask.size, to_words(cells)[0])
+            self._layouts[key] = layout_of(key, self.frame)
         return self._layouts[key]
 
     def _to_words(self, key: Key, values: Array) -> Words:
-        layout = self._layout(key)
-        if values.shape[1:] != layout.shape:
-            # numpy refuses values that were computed on other probes
-            values = np.broadcast_to(values, (len(values), *layout.shape))
-        rows = values.astype(layout.dtype, copy=False).reshape(len(values), layout.n_cells)
-        return to_words(rows) & layout.mask
-
-    def _cut(self, key: Key, values: Array) -> Array:
-        layout = self._layout(key)
-        words = self._to_words(key, values)
-        return from_words(words, layout.dtype, layout.n_cells).reshape(-1, *layout.shape)
+        return self._layout(key).pack(values)
 
     def _spread(self, key: Key, rows: slice, goal: Key) -> Array:
         """Return rows as flat cells for a function into bucket ``goal``: words of bits for booleans."""
         words = self._words(key, rows.start, rows.stop)
         if key.shape == goal.shape:
             return words if key.kind == "B" else words.view(self._layout(key).dtype)
-        shape = self.frame.mask(goal.shape).shape
         layout = self._layout(key)
-        narrow = from_words(words, layout.dtype, layout.n_cells).reshape(len(words), -1, 1)
-        wide = np.broadcast_to(narrow, (len(words), *shape)).reshape(len(words), -1)
-        packed = to_words(np.ascontiguousarray(wide))
+        wide = np.broadcast_to(layout.unpack(words), (len(words), *self._layout(goal).shape))
+        packed = to_words(np.ascontiguousarray(wide).reshape(len(words), -1))
         return packed if key.kind == "B" else packed.view(layout.dtype)
 
     def _crossing(self, key: Key, cells: np.dtype[Any]) -> Crossing:

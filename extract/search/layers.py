@@ -52,8 +52,8 @@ class Grammar:
         self.constants = constants
         self.symbols = symbols
         self.complete_to_cost = 0
-        self.is_complete = True
-        self._constant_ids: dict[int, int] = {}
+        self.is_complete = not bank.is_refined
+        self._constant_ids = {value: i for value in constants if (i := bank.constant_id(value)) >= 0}
         self._token_tag: Tag = "N" if self.frame.vocabulary.numeric else "T"
         self._shapes = tuple(s for s in SHAPES if self.frame.n_queries(s) and not (s == "step" and not self._has_steps))
 
