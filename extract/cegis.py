@@ -9,16 +9,15 @@ at most one input in a hundred is kept while the loop looks, within bounds, for 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice, product
-from typing import Protocol
 
 import numpy as np
 
 from extract.errors import ContradictionError
 from extract.lang.cost import program_cost
 from extract.lang.syntax import print_program
-from extract.lang.terms import Program, Term
+from extract.lang.terms import Adapter, Program, Term
 from extract.oracle import Oracle
 from extract.outcome import Budget, Certified, Refuted, Spent, Unknown, Verdict
 from extract.probe.choose import LONGEST_USUAL_PROBE, choose_probes
@@ -29,10 +28,12 @@ from extract.search.builders import reading_effort
 from extract.search.gate import Gate, GoalState
 from extract.search.goals import adapter_of
 from extract.search.portfolio import Portfolio
+from extract.search.steps import StepSearch, budget_share, can_be_continued
 from extract.simplify import simplified
+from extract.synthesis import Candidate, Differences, Rival, Row, Synthesis, Verifier
 from extract.vocabulary import ABSENT
 
-Row = tuple[tuple[int, ...], int]
+__all__ = ["MOST_EXCEPTIONS", "Candidate", "Differences", "Rival", "Row", "Synthesis", "Verifier", "synthesize"]
 
 #: A program that differs on more than this share of the domain is no description of the model (cli.md).
 MOST_EXCEPTIONS = 0.01
@@ -41,74 +42,10 @@ _ROUNDS_AFTER_EXCEPTIONS = 1
 _PROBES, _GATE = 72, 1500
 _COUNTEREXAMPLES_PER_ROUND = 4
 _MOST_RIVALS = 6
+#: A program for a whole generated output that costs no more is not searched token by token too.
+_CHEAP_WHOLE = 12
 #: Programs that differ on more than the exceptions allowed, kept to report the best of them.
 _MOST_REFUTED = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Differences:
-    """Inputs on which a program and the model differ, in canonical order (the first ``limit`` found), and how many
-    there are in all when every input was compared (else None). ``n_compared`` inputs were looked at."""
-
-    rows: tuple[Row, ...]
-    n_total: int | None
-    n_compared: int
-
-
-class Verifier(Protocol):
-    """What the loop asks about a program; every answer is about the whole domain or says how much of it."""
-
-    def differences(self, program: Program, limit: int) -> Differences:
-        """Return the first inputs on which program and model differ."""
-
-    def verdict(self, program: Program) -> Verdict:
-        """Decide whether program and model agree on every input of the domain."""
-
-    def distinguish(self, left: Program, right: Program) -> tuple[Row | None, str]:
-        """Return an input of the domain on which two programs differ, or None and "equal" or a reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A program with its verdict."""
-
-    program: Program
-    cost: int
-    verdict: Verdict
-    stage: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rival:
-    """Another program that matched every probe: ``relation`` is ``equal`` (on the whole domain), ``refuted`` (differs
-    from the winner on ``row``, where the model agrees with the winner) or ``open``."""
-
-    text: str
-    cost: int
-    relation: str
-    row: Row | None
-
-
-@dataclass(frozen=True, slots=True)
-class Synthesis:
-    """What the loop found, best first, and why it stopped.
-
-    ``complete_to_cost`` is the tree cost to which the searched fragment (search/layers.py) was exhausted on the last
-    probe set, up to equal values on it in the bank's narrow integers: what was not proposed by then does not match.
-    ``unique_to_cost`` is the same cost once the best
-    program is certified and every rival found is settled: each program of the fragment up to it equals the best one on
-    the domain, or differs from the model on some input of the domain.
-    """
-
-    candidates: tuple[Candidate, ...]
-    stage: str
-    spent: Spent
-    complete_to_cost: int | None
-    unique_to_cost: int | None
-    properties: dict[str, bool]
-    rivals: tuple[Rival, ...]
-    rounds: int
-    budget_hit: str | None
 
 
 class _Clock:
@@ -153,6 +90,7 @@ class _Loop:
         self.complete_to_cost: int | None = None
         self.unique_to_cost: int | None = None
         self.budget_hit: str | None = None
+        self._complete: dict[Adapter, int] = {}
         self._tried: set[Program] = set()
         self._learned: list[Row] = []
         self._rounds_left = budget.n_rounds
@@ -199,9 +137,10 @@ class _Loop:
 
     def _search(self) -> Portfolio:
         """Run the stages of one round; whatever fits all that is known is verified before more is searched."""
-        portfolio = Portfolio(
-            Gate(self.oracle, self.probes, self.gate), self._budget_of_round(), self.progress, self.clock.is_over
-        )
+        budget, steps = self._budget_of_round(), self._step_search()
+        gate = Gate(self.oracle, self.probes, self.gate)
+        budget = budget_share(budget) if steps and steps.is_solved else budget
+        portfolio = Portfolio(gate, budget, self.progress, self.clock.is_over)
         self.progress.phase("search")
         self._learned = []
         try:
@@ -210,6 +149,10 @@ class _Loop:
                 self.progress.phase("search")
             self._simplify(portfolio)
             self._verify_best(portfolio)
+            self._complete[adapter_of(self.oracle.domain.readout)] = portfolio.complete_to_cost
+            if steps and not portfolio.is_cut_short and not self._is_cheap(portfolio):
+                self._search_steps(steps, portfolio)
+                self._verify_best(portfolio)
         finally:
             self.spent.n_candidates += portfolio.spent.n_candidates
             self.spent.n_distinct += portfolio.spent.n_distinct
@@ -217,14 +160,34 @@ class _Loop:
         self.complete_to_cost = portfolio.complete_to_cost
         return portfolio
 
+    def _step_search(self) -> StepSearch | None:
+        """Prepare to look for a generated answer token by token too."""
+        budget = self._budget_of_round()
+        if not budget.n_candidates or not can_be_continued(self.probes, self.oracle.domain):
+            return None
+        return StepSearch(self.oracle, self.probes, self.gate, budget, self.progress, self.clock.is_over)
+
+    def _is_cheap(self, portfolio: Portfolio) -> bool:
+        """Say whether a program for the whole output is known that is not worth competing with."""
+        return sum(state.best_cost() for state in portfolio.states) <= _CHEAP_WHOLE
+
+    def _search_steps(self, steps: StepSearch, portfolio: Portfolio) -> None:
+        self.progress.phase("search")
+        steps.search()
+        self._simplify(steps.portfolio)
+        portfolio.alternative = ("step", steps.portfolio.states)
+        self._complete["step"] = steps.portfolio.complete_to_cost
+        self.spent.n_candidates += steps.spent.n_candidates
+        self.spent.n_distinct += steps.spent.n_distinct
+
     def _verify_best(self, portfolio: Portfolio) -> None:
         """Verify the cheapest program that fits all that is known, until one holds up; what refutes one is learned.
 
         A program that differs on few inputs stands: the model may be wrong there, and the search for a program that
         is right everywhere goes on in the next round.
         """
-        while portfolio.gate.is_solved:
-            program, stage = self._programs(portfolio.states)[0]
+        while portfolio.is_solved:
+            program, stage = self._programs(portfolio)[0]
             if program in self._tried:
                 return
             self.progress.phase("verify")
@@ -252,9 +215,9 @@ class _Loop:
     def _round(self, portfolio: Portfolio) -> bool:
         """Verify what is left of one search's proposals; return whether another round makes sense."""
         self.progress.phase("verify")
-        exact = portfolio.gate.is_solved
+        exact = portfolio.is_solved
         grown = self.probes.extended(self.oracle, self._learned)
-        untried = [p for p in self._programs(portfolio.states) if p[0] not in self._tried]
+        untried = [p for p in self._programs(portfolio) if p[0] not in self._tried]
         for program, stage in [] if self._is_settled() else untried[: max(3, self.n_programs)]:
             differences = self._compare(program)
             self._keep(program, differences, stage)
@@ -269,7 +232,7 @@ class _Loop:
         if any(self._has_few_exceptions(c.verdict) for c in self.candidates):
             self._rounds_left = min(self._rounds_left, _ROUNDS_AFTER_EXCEPTIONS)
             grown = grown.extended(self.oracle, self._exceptions())
-        if portfolio.gate.is_hopeless() and not self._learned:
+        if portfolio.gate.is_hopeless() and not portfolio.is_solved and not self._learned:
             return False
         grown = grown.extended(self.oracle, portfolio.gate.missed())
         if grown is self.probes:
@@ -286,8 +249,16 @@ class _Loop:
         rows = [(c.tokens, c.offset) for c in verdict.counterexamples if len(c.tokens) <= LONGEST_USUAL_PROBE]
         return rows[:_COUNTEREXAMPLES_PER_ROUND]
 
-    def _programs(self, states: list[GoalState]) -> list[tuple[Program, str]]:
+    def _programs(self, portfolio: Portfolio) -> list[tuple[Program, str]]:
         """Assemble programs from the terms of each goal, cheapest first; partial terms where none is exact."""
+        views = portfolio.views()
+        programs = [found for adapter, states in views for found in self._assembled(adapter, states)]
+        if all(state.exact for _, states in views for state in states):
+            programs.sort(key=lambda p: _program_order(p[0]))
+        return programs
+
+    def _assembled(self, adapter: Adapter, states: list[GoalState]) -> list[tuple[Program, str]]:
+        """Assemble the programs of one view of the answer."""
         choices: list[list[tuple[Term, str]]] = []
         for state in states:
             scored = state.exact or [s for _, s in state.partial]
@@ -297,10 +268,8 @@ class _Loop:
         programs = []
         for combination in islice(product(*choices), 64):
             outputs = tuple((state.goal.name, term) for state, (term, _) in zip(states, combination, strict=True))
-            program = Program(adapter_of(self.oracle.domain.readout), outputs)
+            program = Program(adapter, outputs)
             programs.append((program, max((s for _, s in combination), key=_STAGES.index)))
-        if all(state.exact for state in states):
-            programs.sort(key=lambda p: _program_order(p[0]))
         return programs
 
     def _compare(self, program: Program) -> Differences:
@@ -343,7 +312,8 @@ class _Loop:
     def _compare_rivals(self, portfolio: Portfolio) -> None:
         """Settle the other programs that matched every probe: equal to the winner on the domain, or told apart."""
         winner = self.candidates[0].program
-        rivals = [p for p, _ in self._programs(portfolio.states) if p != winner][:_MOST_RIVALS]
+        self.complete_to_cost = self._complete.get(winner.adapter, self.complete_to_cost)
+        rivals = [p for p, _ in self._programs(portfolio) if p != winner][:_MOST_RIVALS]
         settled = []
         for rival in rivals:
             if self.clock.is_over():

@@ -25,13 +25,15 @@ NO_SYMBOL = -1
 @dataclass(frozen=True, slots=True)
 class Frame:
     """Shapes: ``tokens`` [probe, key] narrow values, 0 beyond a length; ``valid`` [probe, key]; ``care`` [probe, step]
-    marks the generated tokens that exist; ``lengths`` [probe]."""
+    marks the generated tokens that exist; ``lengths`` [probe]; ``prompts`` [probe] are the lengths of the prompts where
+    the rest of each input was generated, else None."""
 
     tokens: NDArray[np.signedinteger[Any]]
     valid: NDArray[np.bool_]
     care: NDArray[np.bool_]
     lengths: NDArray[np.int32]
     vocabulary: Vocabulary
+    prompts: NDArray[np.int32] | None = None
 
     @property
     def n_probes(self) -> int:
@@ -50,7 +52,8 @@ class Frame:
 
     def take(self, rows: slice) -> Frame:
         """Return the frame of some of the probes, with the same widths."""
-        return Frame(self.tokens[rows], self.valid[rows], self.care[rows], self.lengths[rows], self.vocabulary)
+        prompts = None if self.prompts is None else self.prompts[rows]
+        return Frame(self.tokens[rows], self.valid[rows], self.care[rows], self.lengths[rows], self.vocabulary, prompts)
 
     def extends(self, other: Frame) -> bool:
         """Say whether the first probes of this frame are those of another, in cells of the same type and widths."""
@@ -66,7 +69,9 @@ class Frame:
         return np.where(codes == ABSENT, 0, values).astype(self.tokens.dtype)
 
 
-def frame_of(probes: ProbeSet, vocabulary: Vocabulary, readout: ReadOut) -> Frame:
+def frame_of(
+    probes: ProbeSet, vocabulary: Vocabulary, readout: ReadOut, prompts: NDArray[np.int32] | None = None
+) -> Frame:
     """Build the frame of a probe set."""
     inputs: Inputs = probes.inputs
     codes = widen(inputs.codes(vocabulary), 1)  # one column at least, also where every probe is empty
@@ -83,4 +88,4 @@ def frame_of(probes: ProbeSet, vocabulary: Vocabulary, readout: ReadOut) -> Fram
     largest = max(largest, values.shape[1], care.shape[1], 16)
     # answers, sums over a sequence and products with small constants must fit
     dtype: type[np.signedinteger[Any]] = np.int16 if largest * max(values.shape[1], 8) * 8 < 1 << 15 else np.int32
-    return Frame(values.astype(dtype), valid, care, inputs.lengths, vocabulary)
+    return Frame(values.astype(dtype), valid, care, inputs.lengths, vocabulary, prompts)

@@ -28,6 +28,9 @@ _MISSES_PER_TERM = 4
 _LEAST_AGREEMENT = 0.5
 _ALMOST_ALL = 0.95
 
+Lengths = NDArray[np.int32]
+Prompts = tuple[Lengths, Lengths]
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scored:
@@ -58,18 +61,20 @@ class GoalState:
 class Gate:
     """Judges proposals for every goal of one read-out; ``states`` holds what passed, by goal.
 
-    ``batch`` is the gate set as programs see it; ``learn`` adds inputs to it and judges again what had passed. Terms
-    are judged once each.
+    ``batch`` is the gate set as programs see it, ``probe_batch`` the probes. ``learn`` adds inputs to the gate set and
+    judges again what had passed. Terms are judged once each. ``prompts`` are the lengths of the prompts of probes and
+    gate, where the rest of each input was generated; such a gate does not learn.
     """
 
-    def __init__(self, oracle: Oracle, probes: ProbeSet, gate: ProbeSet) -> None:
+    def __init__(self, oracle: Oracle, probes: ProbeSet, gate: ProbeSet, prompts: Prompts | None = None) -> None:
         self.oracle = oracle
         self.probes = probes
         vocabulary, readout = oracle.domain.vocabulary, oracle.domain.readout
-        self.frame = frame_of(probes, vocabulary, readout)
+        self._prompts: tuple[Lengths | None, Lengths | None] = (None, None) if prompts is None else prompts
+        self.frame = frame_of(probes, vocabulary, readout, self._prompts[0])
         goals = goals_of(probes, self.frame, readout, vocabulary)
         self.states = [GoalState(goal, goal) for goal in goals]
-        self._probe_batch = self._batch(probes)
+        self.probe_batch = self._batch(probes, self._prompts[0])
         self._seen: set[tuple[int, Term]] = set()
         self._ask(gate)
 
@@ -80,7 +85,7 @@ class Gate:
         self._seen.add((index, term))
         state = self.states[index]
         try:
-            right_on_probes = self._right(term, self._probe_batch, state.goal)
+            right_on_probes = self._right(term, self.probe_batch, state.goal)
             right = self._right(term, self.batch, state.gate)
         except ProgramError:
             return False  # badly sorted or too wide: the language refuses it, so it is no candidate
@@ -107,7 +112,7 @@ class Gate:
                 else:
                     self._keep_partial(state, scored, right, fits_probes=True)
             for _, scored in partial:
-                fits = bool(self._right(scored.term, self._probe_batch, state.goal).all())
+                fits = bool(self._right(scored.term, self.probe_batch, state.goal).all())
                 self._keep_partial(state, scored, self._right(scored.term, self.batch, state.gate), fits_probes=fits)
 
     def right(self, index: int, term: Term) -> NDArray[np.bool_]:
@@ -137,15 +142,15 @@ class Gate:
     def _ask(self, gate: ProbeSet) -> None:
         vocabulary, readout = self.oracle.domain.vocabulary, self.oracle.domain.readout
         self.gate = gate
-        frame = frame_of(gate, vocabulary, readout)
+        frame = frame_of(gate, vocabulary, readout, self._prompts[1])
         for state, goal in zip(self.states, goals_of(gate, frame, readout, vocabulary), strict=True):
             state.gate = goal
-        self.batch = self._batch(gate)
+        self.batch = self._batch(gate, self._prompts[1])
 
-    def _batch(self, probes: ProbeSet) -> Batch:
+    def _batch(self, probes: ProbeSet, prompts: Lengths | None) -> Batch:
         vocabulary, readout = self.oracle.domain.vocabulary, self.oracle.domain.readout
         n_steps = frame_of(probes, vocabulary, readout).care.shape[1]
-        return Batch(probes.inputs.codes(vocabulary), probes.inputs.lengths, max(n_steps, 1))
+        return Batch(probes.inputs.codes(vocabulary), probes.inputs.lengths, max(n_steps, 1), prompts)
 
     def _right(self, term: Term, batch: Batch, goal: Goal) -> NDArray[np.bool_]:
         values = evaluate_term(term, batch, self.oracle.domain.vocabulary)

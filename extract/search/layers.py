@@ -114,6 +114,8 @@ class Grammar:
             self._leaf(Key("I", self._token_tag, "position"), "tokens")
             self._leaf(Key("I", "N", "position"), "indices")
             self._leaf(Key("I", "N", "whole"), "length")
+            if self.frame.prompts is not None:
+                self._leaf(Key("I", "N", "whole"), "prompt_length")
             if self._has_steps:
                 self._leaf(Key("I", "N", "step"), "step")
             for name in ("before", "upto", "after"):

@@ -19,7 +19,19 @@ from extract.search.frame import NO_SYMBOL, Frame
 Array = NDArray[Any]
 
 _LEAVES = frozenset(
-    {"tokens", "indices", "length", "step", "symbol", "integer", "before", "upto", "after", "everywhere"}
+    {
+        "tokens",
+        "indices",
+        "length",
+        "prompt_length",
+        "step",
+        "symbol",
+        "integer",
+        "before",
+        "upto",
+        "after",
+        "everywhere",
+    }
 )
 _HEADS = frozenset({"selector_width", "exists", "first", "last", "sum_over", "min_over", "max_over"})
 _SUMMARIES = frozenset({"count", "any", "all", "running_count", "rank", "shift", "keys_where"})
@@ -62,6 +74,9 @@ def leaf(operator: str, data: tuple[Datum, ...], frame: Frame) -> Array:
             return np.broadcast_to(np.arange(n_k, dtype=dtype), (1, n, n_k))
         case "length":
             return frame.lengths.astype(dtype)[None, :, None]
+        case "prompt_length":
+            prompts = frame.lengths if frame.prompts is None else frame.prompts
+            return prompts.astype(dtype)[None, :, None]
         case "step":
             n_j = frame.care.shape[1]
             return np.broadcast_to(np.arange(n_j, dtype=dtype), (1, n, n_j))

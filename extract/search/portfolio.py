@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 
 from extract.lang.operators import DEFAULTED_NAMES
-from extract.lang.terms import Term
+from extract.lang.terms import Adapter, Term
 from extract.outcome import Budget, Spent
 from extract.progress import Progress
 from extract.search import arithmetic, closed_forms, last_level
@@ -23,8 +23,9 @@ from extract.search.builders import (
 )
 from extract.search.divide import Division
 from extract.search.frame import NO_SYMBOL
-from extract.search.gate import Gate
-from extract.search.goals import Goal, boolean_goal
+from extract.search.gate import Gate, GoalState
+from extract.search.generated import GeneratedForms
+from extract.search.goals import Goal, adapter_of, boolean_goal
 from extract.search.layers import Grammar
 from extract.search.machine_terms import machine_terms
 
@@ -41,13 +42,16 @@ _INCOMPLETE_LEVELS = 4
 _HEAD_LEVEL = 1000
 #: Goal numbers from here down stand for a goal up to the default of its root.
 _DEFAULTED = -1000
+#: The share of wrong cells that closed forms of generated answers bear when none fits exactly.
+_SLACK = 0.1
 
 
 class Portfolio:
     """Searches terms for every goal of one read-out on one probe set; what it proposes is judged by its ``gate``.
 
-    ``stages`` runs the stages; ``complete_to_cost`` says to which tree cost the bank's fragment was exhausted;
-    ``is_over`` is asked before each level, and ``is_cut_short`` says that it ended the search.
+    ``stages`` runs the stages; ``alternative`` holds the goals of another view of the answer; ``complete_to_cost`` says
+    to which tree cost the bank's fragment was exhausted; ``is_over`` is asked before each level, and ``is_cut_short``
+    says that it ended the search.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Portfolio:
         self._is_over = is_over
         self.frame = gate.frame
         self.states = gate.states
+        self.alternative: tuple[Adapter, list[GoalState]] | None = None
         self.complete_to_cost = 0
         self._bank = Bank(self.frame)
         self._derived: list[tuple[int, Goal, int, int]] = []  # state index, boolean goal, code if true, code if false
@@ -79,7 +84,23 @@ class Portfolio:
         """Have the gate judge a proposed term for one goal; return whether it is exact on every input asked."""
         return self.gate.consider(index, term, stage)
 
+    def views(self) -> list[tuple[Adapter, list[GoalState]]]:
+        """Return the ways to see the answer, each with its goals: those that are solved, or all when none is."""
+        found = [(adapter_of(self.oracle.domain.readout), self.states)]
+        found += [self.alternative] if self.alternative else []
+        return [view for view in found if all(state.exact for state in view[1])] or found
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether some view of the answer has a term for every goal that is exact on every input asked."""
+        return all(state.exact for _, states in self.views() for state in states)
+
     # -- the stages -------------------------------------------------------------------------------------------------
+    def solve(self) -> None:
+        """Run every stage."""
+        for _ in self.stages():
+            pass
+
     def stages(self) -> Iterator[str]:
         """Run the stages, cheapest first, until each goal has its cheapest term or the budget ends.
 
@@ -89,6 +110,8 @@ class Portfolio:
         for index, state in enumerate(self.states):
             for term in closed_forms.proposals(state.goal, self.frame, self.oracle.domain):
                 self.consider(index, term, "closed form")
+        if self.oracle.domain.readout.at == "generate":
+            self._propose_generated()
         yield "closed form"
         levels = self._grow_bank()
         yield from islice(levels, _FIRST_LEVELS)
@@ -102,6 +125,19 @@ class Portfolio:
         self._propose_partial()
         yield "agreement"
 
+    def _propose_generated(self) -> None:
+        """Fit closed forms of outputs and lengths; with slack, and split by length, for a model that errs."""
+        forms = GeneratedForms(self.frame, self.gate.probe_batch, self.oracle.domain)
+        for index, state in enumerate(self.states):
+            for slack in (0.0, _SLACK):
+                for term in forms.proposals(state.goal, slack):
+                    self.consider(index, term, "closed form")
+                if state.exact:
+                    break
+            for _, scored in [] if state.exact else state.partial[:2]:
+                for term in forms.splits(state.goal, scored.term):
+                    self.consider(index, term, "closed form")
+
     def _describe(self) -> None:
         """Propose arithmetic descriptions for goals without a cheap term, until there is one."""
         for index, state in enumerate(self.states):
@@ -114,7 +150,11 @@ class Portfolio:
         """Propose the state machine of the answers, learned for all outputs at once."""
         domain = self.oracle.domain
         at = domain.readout.at
-        if at == "generate" or all(state.best_cost() <= _CHEAP for state in self.states):
+        if (
+            at == "generate"
+            or self.frame.prompts is not None
+            or all(state.best_cost() <= _CHEAP for state in self.states)
+        ):
             return
         if at == "every" and not is_causal(self.oracle, self.gate.gate):
             return
@@ -241,10 +281,8 @@ class Portfolio:
             if state.goal.kind == "I":
                 codes = state.goal.distinct_codes()
                 integers = [c for c in codes if abs(c) < 1 << 20]
-                if len(integers) <= 8:
-                    shown.update(integers)
-                elif integers:
-                    shown.update({max(integers), max(integers) + 1})
+                shown.update(integers if len(integers) <= 8 else [max(integers)])
+                shown.update([max(integers) + 1] if integers else [])
         return (0, 1, 2, 3, 4, *sorted(c for c in shown if c > 4)[:8], -1)
 
     def _symbols(self) -> tuple[str, ...]:
