@@ -12,6 +12,7 @@ from extract.domain import Domain
 from extract.lang.terms import Datum, Term
 from extract.search.automata import MooreMachine, mealy_states
 from extract.search.builders import TOKENS, boolean, choose, constant, datum, integer, last_of, table, table_of_pair
+from extract.search.carries import carry_terms
 from extract.vocabulary import SYMBOL_BASE
 
 
@@ -34,6 +35,7 @@ def machine_terms(machine: MooreMachine, domain: Domain, *, is_boolean: bool, is
         yield from _many_outputs(machine, domain, codes, is_whole=is_whole)
     if not is_whole and not is_boolean:
         yield from _by_steps(machine, domain)
+        yield from carry_terms(machine, domain)
 
 
 def chosen_by(condition: Term, yes: int, no: int, domain: Domain) -> Term:

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from extract.domain import Domain
 from extract.lang.batched import Batch, evaluate_term
 from extract.lang.cost import cost
+from extract.oracle import ProbeSet
 from extract.readout import Inputs
-from extract.search.automata import MooreMachine, minimised
+from extract.search.automata import MooreMachine, learn_machine, minimised
+from extract.search.carries import carry_terms
 from extract.search.machine_terms import machine_terms
-from tests.unit.search.worlds import domain
+from tests.unit.search.worlds import domain, oracle
 
 WORLDS = {
     (at, letters, numeric): domain(letters, lengths=(int(at == "every"), 6), at=at, numeric=numeric)
@@ -74,3 +76,24 @@ def test_outputs_of_steps_need_fewer_states_than_outputs_of_states() -> None:
     terms = list(machine_terms(differs, world, is_boolean=False, is_whole=False))
     states = [len(s.data[2]) for t in terms for s in t.subterms() if s.operator == "scan"]  # type: ignore[arg-type]
     assert min(states) < differs.n_states
+
+
+@pytest.mark.parametrize("base", [2, 3])
+def test_long_addition_is_a_carry(base: int) -> None:
+    world = domain("".join(map(str, range(base * base))), lengths=(1, 4), at="every", numeric=True)
+
+    def digits(pairs: tuple[int, ...]) -> tuple[int, ...]:
+        carry, result = 0, []
+        for pair in pairs:
+            carry, digit = divmod(pair // base + pair % base + carry, base)
+            result.append(digit)
+        return tuple(result)
+
+    asked, inputs = oracle(world, digits), every_input(world)
+    learned = learn_machine(asked, ProbeSet(inputs, asked.answer(inputs)))
+    assert learned is not None
+    (term,) = carry_terms(learned.of_cell(0), world)
+    batch = Batch(inputs.codes(world.vocabulary), inputs.lengths, 1)
+    values = evaluate_term(term, batch, world.vocabulary)
+    assert (values == asked.answer(inputs).values)[batch.mask].all()
+    assert cost(term) <= 15
