@@ -7,7 +7,7 @@ answers on a sample of inputs over the features of ``features.py``, and over wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from extract.lang.terms import Datum, Term
 from extract.search.builders import INDICES, TOKENS, choose, constant, datum, integer, table
 from extract.search.features import Cells, Feature, FeatureSet, at_end, letter_classes, letter_values
 from extract.search.goals import Goal
-from extract.search.numbers import numbers
+from extract.search.numbers import numbers, of_one
 from extract.search.predicates import conditions, opposite
 from extract.vocabulary import SYMBOL_BASE
 
@@ -29,40 +29,61 @@ _MOST_CODES = 4
 _MOST_ENTRIES = 64
 
 
-def proposals(goal: Goal, batch: Batch, domain: Domain) -> Iterator[Term]:
-    """Yield arithmetic descriptions of a goal on a batch; nothing for answers per generated token."""
-    if goal.shape == "step" or len(batch) < 2:
+def proposals(goals: Mapping[int, Goal], batch: Batch, domain: Domain) -> Iterator[tuple[int, Term]]:
+    """Yield arithmetic descriptions of goals on a batch, each with its goal's number.
+
+    Features are evaluated once for all goals. Nothing is said of answers per generated token.
+    """
+    wanted = {number: goal for number, goal in goals.items() if goal.shape != "step"}
+    if not wanted or len(batch) < 2:
         return
-    rows = sample_rows(goal)
-    is_whole = goal.shape == "whole"
-    features = FeatureSet(batch.take(rows), domain, is_whole=is_whole)
+    rows = sample_rows(list(wanted.values()))
+    shapes = dict.fromkeys(goal.shape for goal in wanted.values())
+    feature_sets = {shape: FeatureSet(batch.take(rows), domain, is_whole=shape == "whole") for shape in shapes}
+    for number, goal in wanted.items():
+        for term in _of_goal(goal, rows, feature_sets[goal.shape], domain):
+            yield number, term
+
+
+def _of_goal(goal: Goal, rows: NDArray[np.intp], features: FeatureSet, domain: Domain) -> Iterator[Term]:
     codes = goal.codes[rows]
-    target = (codes[:, 0] if is_whole else codes[goal.mask[rows]]).astype(np.int64)
+    target = (codes[:, 0] if features.is_whole else codes[goal.mask[rows]]).astype(np.int64)
     distinct = [int(c) for c in np.unique(target)]
     if len(distinct) < 2:
         return
     if goal.kind == "I":
         yield from _tables(target, features, domain)
         if goal.tag == "N":
-            yield from numbers(target, features.all)
+            yield from _numbers(target, features, domain)
     if len(distinct) <= _MOST_CODES:
         yield from _chains(target, distinct, goal, features, domain)
 
 
-def sample_rows(goal: Goal) -> NDArray[np.intp]:
+def sample_rows(goals: Sequence[Goal]) -> NDArray[np.intp]:
     """Choose inputs: the same number for each answer where there is one per input, else evenly; and the last ones,
     which are counterexamples where there have been any."""
-    n = len(goal.codes)
-    last = list(range(max(0, n - _MOST_LAST_INPUTS), n))
-    if goal.shape != "whole":
-        return np.array(sorted({*range(0, n, max(1, -(-n // _MOST_INPUTS))), *last}), dtype=np.intp)
-    chosen = set(last)
-    codes = goal.distinct_codes()
-    share = max(8, _MOST_INPUTS // len(codes))
-    for code in codes:
-        places = np.flatnonzero(goal.codes[:, 0] == code)
-        chosen.update(places[:: max(1, -(-len(places) // share))].tolist())
+    n = len(goals[0].codes)
+    chosen = set(range(max(0, n - _MOST_LAST_INPUTS), n))
+    for goal in goals:
+        if goal.shape != "whole":
+            chosen.update(range(0, n, max(1, -(-n // _MOST_INPUTS))))
+            continue
+        codes = goal.distinct_codes()
+        share = max(8, _MOST_INPUTS // (len(codes) * len(goals)))
+        for code in codes:
+            places = np.flatnonzero(goal.codes[:, 0] == code)
+            chosen.update(places[:: max(1, -(-len(places) // share))].tolist())
     return np.array(sorted(chosen), dtype=np.intp)
+
+
+def _numbers(target: Cells, features: FeatureSet, domain: Domain) -> Iterator[Term]:
+    """Yield arithmetic of the plain features; only where there is none, functions of what happened earlier."""
+    is_found = False
+    for term in numbers(target, features.all):
+        is_found = True
+        yield term
+    for f in () if is_found else _of_the_past(features, domain):
+        yield from of_one(target, f)
 
 
 def _tables(target: Cells, features: FeatureSet, domain: Domain) -> Iterator[Term]:
@@ -147,8 +168,11 @@ def _chain(target: Cells, distinct: list[int], features: FeatureSet, domain: Dom
 
 def _of_the_past(features: FeatureSet, domain: Domain) -> list[Feature]:
     """Return how many positions so far satisfy each of many conditions: 0 says never, and of an opposite, always."""
+    if features.past is not None:
+        return features.past
     terms = [Term("running_count", (b,)) for b in _events(domain)]
-    return features.evaluated([at_end(t) if features.is_whole else t for t in terms])
+    features.past = features.evaluated([at_end(t) if features.is_whole else t for t in terms])
+    return features.past
 
 
 def _events(domain: Domain) -> Iterator[Term]:
@@ -156,7 +180,13 @@ def _events(domain: Domain) -> Iterator[Term]:
     vocabulary = domain.vocabulary
     previous = Term("shift", (TOKENS,), (1,))
     yield Term("==", (previous, TOKENS))
+    earlier = Term("exists", (Term("and", (Term("before"), Term("select", (TOKENS, TOKENS), ("==",)))),))
+    yield earlier
+    yield Term("not", (earlier,))
     if vocabulary.numeric:
+        numbers_used = vocabulary.token_codes[list(domain.alphabet)]
+        if (numbers_used == 0).any():  # the token before the first must not be taken for a 0
+            yield Term("==", (Term("shift", (TOKENS, integer(int(numbers_used.min()) - 1)), (1,)), TOKENS))
         yield Term("<", (previous, TOKENS))
         yield Term("<", (TOKENS, previous))
     classes = [b for b, _ in letter_classes(domain)]

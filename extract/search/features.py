@@ -62,7 +62,8 @@ class Feature:
 class FeatureSet:
     """The features of one batch of inputs for answers of one shape.
 
-    ``all`` holds them cheapest first; of features with the same values, the first.
+    ``all`` holds them cheapest first; of features with the same values, the first. ``past`` is what somebody added to
+    them about earlier positions, kept because it is dear.
     """
 
     def __init__(self, batch: Batch, domain: Domain, *, is_whole: bool) -> None:
@@ -71,11 +72,7 @@ class FeatureSet:
         self._cache: dict[Term, Any] = {}
         terms = sorted(dict.fromkeys(_terms(domain, is_whole)), key=cost)
         self.all = self.evaluated(terms)
-
-    @property
-    def numbers(self) -> list[Feature]:
-        """The features that arithmetic may use."""
-        return [f for f in self.all if not f.is_symbol]
+        self.past: list[Feature] | None = None
 
     def evaluated(self, terms: list[Term]) -> list[Feature]:
         """Return the features of terms of the answer's shape, one for each sequence of values."""
@@ -224,9 +221,11 @@ def _values_so_far(x: Term, domain: Domain) -> Iterator[Term]:
             yield less
             yield Term("horner", (less,), (1, 0))
         yield from (Term("shift", (total,), (k,)) for k in _SHIFTS)
-    bases = dict.fromkeys((2, n) if n <= 10 else (2, 10))
-    for a in bases:
+    bases = dict.fromkeys((2, n, 10) if vocabulary.numeric and n <= 10 else (2, min(n, 10)))
+    for a in (-1, *bases):
         yield Term("horner", (x,), (a, 0))
+    odd = Term("%", (INDICES, integer(2)))
+    yield Term("horner", (Term("*", (x, odd)),), (1, 0))
     moduli = [*_MODULI, n] if vocabulary.numeric and n > max(_MODULI) else [*_MODULI]
     for a in dict.fromkeys((1, *bases)):
         for m in moduli:

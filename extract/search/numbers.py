@@ -24,7 +24,8 @@ _MOST_ENTRIES = 24
 _MOST_PAIRED = 128
 _MOST_TRIED = 48
 _MOST_FOUND = 8
-_LINEAR_FEATURES = 40
+#: How many of the cheapest features are summed in twos and in threes.
+_LINEAR_FEATURES = {2: 80, 3: 36}
 _LINEAR_CELLS = 192
 #: Cells on which pairs are compared first; those that agree there are compared on all.
 _FIRST_CELLS = 32
@@ -173,7 +174,7 @@ def linear(target: Cells, features: Sequence[Feature]) -> Iterator[Term]:
     some, wanted = columns[:, ::step], target[::step].astype(np.float64)
     n_found = 0
     for size in (2, 3):
-        for subset in _exact_subsets(some, wanted, size):
+        for subset in _exact_subsets(some[: _LINEAR_FEATURES[size]], wanted, size):
             term = _rounded(target, chosen, list(subset), some, wanted)
             if term is not None:
                 n_found += 1
@@ -187,7 +188,7 @@ def linear(target: Cells, features: Sequence[Feature]) -> Iterator[Term]:
 
 def _spanning(features: Sequence[Feature]) -> list[Feature]:
     """Return cheap features that can be summed: not those already reduced to a few values by a modulus."""
-    return [f for f in features if not (f.term.operator == "horner" and f.term.data[1])][:_LINEAR_FEATURES]
+    return [f for f in features if not (f.term.operator == "horner" and f.term.data[1])][: _LINEAR_FEATURES[2]]
 
 
 def _exact_subsets(columns: Reals, wanted: Reals, size: int) -> Iterator[tuple[int, ...]]:

@@ -139,12 +139,11 @@ class Portfolio:
                     self.consider(index, term, "closed form")
 
     def _describe(self) -> None:
-        """Propose arithmetic descriptions for goals without a cheap term, until there is one."""
-        for index, state in enumerate(self.states):
-            if state.best_cost() > _CHEAP:
-                for term in arithmetic.proposals(state.gate, self.gate.batch, self.oracle.domain):
-                    if self.consider(index, term, "arithmetic") and state.best_cost() <= _CHEAP:
-                        break
+        """Propose arithmetic descriptions for goals without a cheap term, until each has one."""
+        goals = {index: state.gate for index, state in enumerate(self.states) if state.best_cost() > _CHEAP}
+        for index, term in arithmetic.proposals(goals, self.gate.batch, self.oracle.domain):
+            if self.consider(index, term, "arithmetic") and all(self.states[i].best_cost() <= _CHEAP for i in goals):
+                break
 
     def _learn_machines(self) -> None:
         """Propose the state machine of the answers, learned for all outputs at once."""

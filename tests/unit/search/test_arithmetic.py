@@ -176,7 +176,7 @@ def found_terms(task: Task) -> list[Term]:
     whole = Batch(inputs.codes(world.vocabulary), inputs.lengths, 1)
     mask = whole.mask if goal.shape == "position" else np.ones((len(whole), 1), dtype=np.bool_)
     right = []
-    for term in dict.fromkeys(arithmetic.proposals(goal, batch, world)):
+    for term in dict.fromkeys(term for _, term in arithmetic.proposals({0: goal}, batch, world)):
         values = evaluate_term(term, whole, world.vocabulary)
         if (values == everything.answers.values)[mask].all():
             right.append(term)
