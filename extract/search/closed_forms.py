@@ -21,14 +21,16 @@ from extract.search.builders import (
     STEP,
     TOKENS,
     boolean,
+    datum,
     integer,
     last_of,
     pick,
     symbol_or_integer,
+    table,
 )
 from extract.search.frame import Frame
 from extract.search.goals import Goal
-from extract.vocabulary import SYMBOL_BASE, Vocabulary
+from extract.vocabulary import Vocabulary
 
 _MOST_TABLE_ENTRIES = 64
 _MOST_TERMS = 4
@@ -111,7 +113,7 @@ def _token_tables(goal: Goal, frame: Frame, vocabulary: Vocabulary) -> Iterator[
     for term, values in sources:
         entries = _function(values, goal)
         if entries is not None and 1 < len(entries) <= _MOST_TABLE_ENTRIES:
-            yield _table(term, entries, goal, vocabulary)
+            yield _table(term, entries, vocabulary)
 
 
 def _function(values: NDArray[Any], goal: Goal) -> dict[int, int] | None:
@@ -121,17 +123,11 @@ def _function(values: NDArray[Any], goal: Goal) -> dict[int, int] | None:
     return entries if len(entries) == len(pairs) else None
 
 
-def _table(term: Term, entries: dict[int, int], goal: Goal, vocabulary: Vocabulary) -> Term:
+def _table(term: Term, entries: dict[int, int], vocabulary: Vocabulary) -> Term:
     def key(value: int) -> Datum:
         return value if vocabulary.numeric else vocabulary.symbols[value]
 
-    def answer(code: int) -> Datum:
-        return vocabulary.name(code) if code >= SYMBOL_BASE else code
-
-    codes = list(entries.values())
-    commonest = max(sorted(set(codes)), key=codes.count)
-    rows: tuple[Datum, ...] = tuple((key(v), answer(c)) for v, c in entries.items() if c != commonest)
-    return Term("table", (term,), (rows, answer(commonest)))
+    return table(term, {key(v): datum(c, vocabulary) for v, c in entries.items()})
 
 
 def _modular_sums(goal: Goal, frame: Frame) -> Iterator[Term]:
