@@ -114,8 +114,9 @@ def _child(pipe: Connection, name: str, limits: Limits) -> None:
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
-        pipe.send({"status": "crashed", "note": f"{type(error).__name__} at {where}: {error}"[:300]})
         traceback.print_exc(file=sys.stderr)
+        # last, because the parent ends this process once it knows
+        pipe.send({"status": "crashed", "note": f"{type(error).__name__} at {where}: {error}"[:300]})
 
 
 def _search(pipe: Connection, name: str, limits: Limits) -> None:

@@ -190,7 +190,7 @@ _RASPL_TASKS = (
     SynthesisTask(
         name="raspl_parity", family="rasp-l", source=_RASPL.format("section 4: parity"), alphabet=BITS,
         lengths=(1, 12), at="last", reference=one(lambda t: t.count("1") % 2), outputs=BITS,
-        best="output = last(everywhere, scan(tokens, start=0, letters=('1',), transitions=((1,), (0,))))",
+        best="output = count(tokens == '1') % 2",
     ),
     SynthesisTask(
         name="raspl_reversed_addition", family="rasp-l", source=_RASPL.format("section 5: addition, reversed order"),
