@@ -43,8 +43,10 @@ class Table(NamedTuple):
 
 
 def fitted(table: Table, vocabulary: Vocabulary) -> list[Proposal]:
-    """Return the cheapest forms that give every entry of a table, the plain table among them."""
+    """Return the cheapest forms that give every entry of a table; the plain table only where none does."""
     found = {proposal(term) for term in _forms(table, vocabulary)}
+    if not found and len(table.codes) * _CELLS_PER_ENTRY <= table.n_cells:
+        found = {min(map(proposal, plain_tables(table, vocabulary)), key=lambda p: p.cost)}
     return sorted(found, key=lambda p: (p.cost, repr(p.term)))[:_MOST_PROPOSED]
 
 
@@ -64,8 +66,6 @@ def _forms(table: Table, vocabulary: Vocabulary) -> Iterator[Term]:
         yield from _choices(table, wanted)
     if not table.is_boolean and not any(table.are_symbols) and codes[-1] < SYMBOL_BASE - 1:
         yield from _values(table, wanted)
-    if len(table.codes) * _CELLS_PER_ENTRY <= table.n_cells:
-        yield from plain_tables(table, vocabulary)
 
 
 # -- numbers --------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def _conditions(table: Table, holds: NDArray[np.bool_], vocabulary: Vocabulary) 
         return
     if len(table.terms) == 1:
         yield from _thresholds(table.terms[0], columns[0], holds)
-        for m in _SMALL_MODULI:
+        for m in _moduli_below(columns[0]):
             remainder = Term("%", (table.terms[0], integer(m)))
             yield from _thresholds(remainder, columns[0] % m, holds)
         return
@@ -222,8 +222,14 @@ def _conditions(table: Table, holds: NDArray[np.bool_], vocabulary: Vocabulary) 
         for base, values in _bases(table.terms, columns):
             yield from _thresholds(base, values, holds)
             if base.operator in ("+", "-", "*"):
-                for m in _SMALL_MODULI:
+                for m in _moduli_below(values):
                     yield from _thresholds(Term("%", (base, integer(m))), values % m, holds)
+
+
+def _moduli_below(values: Array) -> tuple[int, ...]:
+    """Return the small moduli that merge some of the values: others say no more than the values do."""
+    span = int(values.max() - values.min())
+    return tuple(m for m in _SMALL_MODULI if m <= span)
 
 
 def _thresholds(term: Term, values: Array, holds: NDArray[np.bool_]) -> Iterator[Term]:

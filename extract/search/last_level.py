@@ -50,14 +50,18 @@ _MOST_ADDED = 3
 _LARGEST_MODULUS = 64
 
 
-def proposals(bank: Bank, goal: Goal, cost: int) -> Iterator[Proposal]:
+def proposals(bank: Bank, goal: Goal, cost: int, *, is_derived: bool = False) -> Iterator[Proposal]:
     """Yield terms one operator above bank terms (a few for tables and choices) that give the goal on its cells.
 
+    A derived goal is the condition of a choice between the two values of another goal, whose tables cover its own.
     Cost:    an allowance of pairs per operator in proportion to the candidates that the bank has tried.
     """
     if not goal.mask.any():
         return
-    yield from _of_booleans(bank, goal, cost) if goal.kind == "B" else _of_integers(bank, goal, cost)
+    if goal.kind == "B":
+        yield from _of_booleans(bank, goal, cost, has_tables=not is_derived)
+    else:
+        yield from _of_integers(bank, goal, cost)
 
 
 def _effort(bank: Bank) -> Effort:
@@ -74,7 +78,7 @@ def _read(bank: Bank, goal: Goal, cost: int) -> tuple[Cells, dict[Tag, Terms], T
 
 
 # -- boolean goals --------------------------------------------------------------------------------------------------
-def _of_booleans(bank: Bank, goal: Goal, cost: int) -> Iterator[Proposal]:
+def _of_booleans(bank: Bank, goal: Goal, cost: int, *, has_tables: bool) -> Iterator[Proposal]:
     cells, integers, booleans = _read(bank, goal, cost)
     target = cells.target.astype(np.bool_)
     for tag in _TAGS:
@@ -83,8 +87,9 @@ def _of_booleans(bank: Bank, goal: Goal, cost: int) -> Iterator[Proposal]:
     covered = covers.connective_covers(booleans, target, _effort(bank))
     yield from islice((_covered(bank, booleans, cover) for cover in covered), _MOST_KEPT)
     yield from islice(_exclusive(bank, booleans, target), _MOST_KEPT)
-    yield from _tables(bank, goal, cells, [*integers.values()])
-    yield from _heads(bank, goal, cells, cost, None)
+    if has_tables:
+        yield from _tables(bank, goal, cells, [*integers.values()])
+    yield from _heads(bank, goal, cells, cost, None, has_tables=has_tables)
 
 
 def _compared(bank: Bank, terms: Terms, pair: joins.Pair) -> Proposal:
@@ -214,9 +219,12 @@ def _tables(bank: Bank, goal: Goal, cells: Cells, lists: list[Terms]) -> Iterato
         yield from sorted(proposed, key=lambda p: p.cost)[:_MOST_KEPT]
 
 
-def _heads(bank: Bank, goal: Goal, cells: Cells, cost: int, added: Terms | None) -> Iterator[Proposal]:
-    found = HeadSearch(bank, goal, cells, cost, _effort(bank)).proposals(added)
-    yield from sorted(islice(found, 4 * _MOST_KEPT), key=lambda p: p.cost)[:_MOST_KEPT]
+def _heads(
+    bank: Bank, goal: Goal, cells: Cells, cost: int, added: Terms | None, *, has_tables: bool = True
+) -> Iterator[Proposal]:
+    search = HeadSearch(bank, goal, cells, cost, lambda: _effort(bank))
+    found = [*search.proposals(added, has_tables=has_tables), *search.met()]
+    yield from sorted(found, key=lambda p: p.cost)[:_MOST_KEPT]
 
 
 # -- almost right ---------------------------------------------------------------------------------------------------

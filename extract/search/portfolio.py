@@ -252,7 +252,7 @@ class Portfolio:
     def _virtual(self, bank: Bank, index: int, goal: Goal, cost: int) -> Iterator[tuple[int, Term]]:
         goals = [(index, goal)] + [(-1 - i, d[1]) for i, d in enumerate(self._derived) if d[0] == index]
         for number, wanted in goals:
-            for found in last_level.proposals(bank, wanted, cost):
+            for found in last_level.proposals(bank, wanted, cost, is_derived=number < 0):
                 yield number, found.term
 
     def _divide(self) -> None:

@@ -17,7 +17,7 @@ from extract.lang.terms import Term
 from extract.search.bank import Bank, Key, Tag
 from extract.search.builders import NAMES, binary, symbol_or_integer
 from extract.search.columns import Cells, Effort, Proposal, Terms, proposal, shapes_of
-from extract.search.dependencies import entries_of
+from extract.search.dependencies import entries_of, separated
 from extract.search.fits import Table, fitted
 from extract.search.frame import NO_SYMBOL
 from extract.search.goals import Goal
@@ -29,19 +29,22 @@ _VALUE_TAGS: tuple[Tag, ...] = ("N", "T", "")
 _MOST_FEATURES = 1 << 25
 _MOST_FOUND = 24
 _MOST_ADDED = 4
-_N_CONFLICTS = 10
-_MOST_TABLES = 48
+_N_CONFLICTS = 12
+_ROLLS = (5, 7, 11, 13)
+_MOST_CHECKED = 1 << 13
+_MOST_TABLES = 16
 
 
 class HeadSearch:
     """The heads of one selector shape and one kind of value against one goal at one level."""
 
-    def __init__(self, bank: Bank, goal: Goal, cells: Cells, cost: int, effort: Effort) -> None:
+    def __init__(self, bank: Bank, goal: Goal, cells: Cells, cost: int, effort: Callable[[], Effort]) -> None:
         self._bank, self._goal, self._cells, self._cost, self._effort = bank, goal, cells, cost, effort
         self._all = slice(0, len(cells))
 
-    def proposals(self, added: Terms | None) -> Iterator[Proposal]:
+    def proposals(self, added: Terms | None, *, has_tables: bool) -> Iterator[Proposal]:
         """Yield heads and functions of heads that give the goal; ``added`` are integers to add to a head."""
+        self._has_tables = has_tables
         for shape in shapes_of(self._goal):
             masks, ids = self._selectors(Key("S", "", shape))
             if not len(ids):
@@ -54,6 +57,25 @@ class HeadSearch:
                 old = n_old, int((self._bank.costs(value_ids) < self._cost).sum())
                 heads = Heads(masks, values, self._cells)
                 yield from self._of(heads, tag, ids, value_ids, old, added)
+
+    def met(self) -> Iterator[Proposal]:
+        """Yield widths of two selectors that meet, and whether any key is picked by both or none is."""
+        goal, target = self._goal, self._cells.target
+        if goal.kind == "I" and goal.tag != "N":
+            return
+        lists = [self._selectors(Key("S", "", shape)) for shape in shapes_of(goal)]
+        for (masks, ids), (others, other_ids) in [(lists[0], part) for part in lists]:
+            if not len(ids) or not len(other_ids):
+                continue
+            heads = Heads(masks, others, self._cells, is_per_cell=True)
+            build = _Builder(self._bank, ids, other_ids, "", are_selectors=True)
+            old = tuple(int((self._bank.costs(i) < self._cost).sum()) for i in (ids, other_ids))
+            if goal.kind == "B":
+                yield from self._existing(heads, build, (old[0], old[1]))
+                continue
+            wanted = target.astype(np.int64)
+            for s, v in self._found(heads, heads.sum_test(wanted), (old[0], old[1]), heads.summed, wanted):
+                yield proposal(Term("selector_width", (build.both(s, v),)))
 
     def _selectors(self, key: Key) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
         masks, ids = self._bank.rows_up_to(key, self._cost)
@@ -89,7 +111,7 @@ class HeadSearch:
             for row in range(len(added) if added is not None else 0):
                 assert added is not None
                 yield from self._with(heads, build, n_old, added, row)
-        for name in ("first", "last", "sum"):
+        for name in ("first", "last", "sum") if self._has_tables else ():
             if (name != "sum") == (tag != "") or (name == "sum" and tag == "N"):
                 yield from self._tables(name, heads, build, n_old)
 
@@ -99,7 +121,7 @@ class HeadSearch:
     ) -> Iterator[tuple[int, int]]:
         """Yield the surviving pairs whose head is the wanted value on every chosen cell."""
         n_found = 0
-        for s, v in survivors(test, n_old, self._effort):
+        for s, v in survivors(test, n_old, self._effort()):
             for start in range(0, len(s), 1 << 12):
                 pair = s[start : start + (1 << 12)], v[start : start + (1 << 12)]
                 for part in (slice(0, 16), self._all):
@@ -114,8 +136,9 @@ class HeadSearch:
         target = self._cells.target
         default = NO_SYMBOL if build.tag == "T" else 0
         empty = heads.empty
-        low = np.where(empty, target[None], np.iinfo(np.int32).max).min(axis=1)
-        high = np.where(empty, target[None], np.iinfo(np.int32).min).max(axis=1)
+        wide = target.astype(np.int64)[None]
+        low = np.where(empty, wide, np.iinfo(np.int64).max).min(axis=1)
+        high = np.where(empty, wide, np.iinfo(np.int64).min).max(axis=1)
         fits = low >= high  # one default serves every cell that picks nothing
         for name in ("first", "last"):
             test = heads.pick_test(name, target)
@@ -135,11 +158,13 @@ class HeadSearch:
     def _extremes(self, heads: Heads, build: _Builder, n_old: tuple[int, int]) -> Iterator[Proposal]:
         target = self._cells.target
         default = NO_SYMBOL if build.tag == "T" else 0
-        tested = np.arange(heads.n_tested)
-        at = heads.values[:, self._cells.probe[tested]]
+        at = heads.at
+        wanted = target[None, : heads.n_tested, None]
+        needs = ~heads.empty[:, : heads.n_tested]
+        fits = ((target == default) | ~heads.empty).all(axis=1)
         for name in ("min", "max"):
-            wanted = target[None, tested, None]
-            test = heads.none_test(tested, at < wanted if name == "min" else at > wanted)
+            test = heads.bound_test(at < wanted if name == "min" else at > wanted, at == wanted, needs)
+            test = test._replace(wanted=np.where(fits, test.wanted, -EXACT).astype(np.float32))
 
             def value(s: NDArray[np.intp], v: NDArray[np.intp], part: slice, name: str = name) -> Array:
                 return heads.extreme(name, s, v, part, default)
@@ -179,11 +204,13 @@ class HeadSearch:
     def _existing(self, heads: Heads, build: _Builder, n_old: tuple[int, int]) -> Iterator[Proposal]:
         """Yield whether a key where a boolean holds is picked, and whether none is."""
         for wanted, is_negated in ((self._cells.target, False), (~self._cells.target, True)):
-            absent = np.flatnonzero(~wanted)[: heads.n_tested]
-            test = heads.none_test(absent, heads.values[:, self._cells.probe[absent]])
             # a selector that picks nothing somewhere cannot find a key there
-            fits = ~(heads.empty & wanted[None]).any(axis=1)
-            test = test._replace(wanted=np.where(fits, 0, -1).astype(np.float32))
+            fits = np.logical_not((heads.empty & wanted[None]).any(axis=1))
+            at = heads.at > 0
+            tested = wanted[: heads.n_tested]
+            needs = np.broadcast_to(tested, (len(heads.masks), len(tested)))
+            test = heads.bound_test(at & ~tested[:, None], at & tested[:, None], needs)
+            test = test._replace(wanted=np.where(fits, test.wanted, -EXACT).astype(np.float32))
 
             def value(s: NDArray[np.intp], v: NDArray[np.intp], part: slice) -> Array:
                 return heads.summed(s, v, part) > 0
@@ -198,8 +225,11 @@ class HeadSearch:
         if not len(differ):
             return
         default = NO_SYMBOL if build.tag == "T" else 0
-        n_left = _MOST_TABLES
-        for s, v in heads.dependent(name, np.stack([differ, differ + 1]), default, self._effort, n_old):
+        n_left, n_checked = _MOST_TABLES, 0
+        for s, v in heads.dependent(name, np.stack([differ, differ + 1]), default, self._effort(), n_old):
+            n_checked += len(s)
+            if n_checked > _MOST_CHECKED:
+                return
             for i, j, values in self._determining(name, heads, (s, v), default):
                 listed = entries_of(values[None], codes)
                 if listed is None:
@@ -214,24 +244,34 @@ class HeadSearch:
     def _determining(self, name: str, heads: Heads, pairs: Pairs, default: int) -> Iterator[tuple[int, int, Array]]:
         """Yield pairs with their head's values where it takes few values and separates more conflicts."""
         codes = self._cells.codes
-        second = np.roll(np.arange(len(codes)), 7)
-        differ = codes != codes[second]
+        pairs_of_cells = [(np.arange(len(codes)), np.roll(np.arange(len(codes)), k)) for k in _ROLLS]
+        first, second = (np.concatenate(part) for part in zip(*pairs_of_cells, strict=True))
+        differ = codes[first] != codes[second]
+        first, second = first[differ], second[differ]
         for start in range(0, len(pairs[0]), 1 << 11):
             s, v = (part[start : start + (1 << 11)] for part in pairs)
-            values = heads.summed(s, v, self._all) if name == "sum" else heads.chosen(name, s, v, self._all, default)
-            apart = (values != values[:, second]) | ~differ
+            values = (
+                heads.summed(s, v, self._all) if name == "sum" else heads.chosen(name, s, v, self._all, default)
+            )
             narrow = values.max(axis=1).astype(np.int64) - values.min(axis=1) < 256
-            for k in np.flatnonzero(apart.all(axis=1) & narrow):
+            kept = np.flatnonzero(narrow)
+            for part in (slice(0, 64), slice(64, None)):
+                kept = kept[separated(values[kept], first[part], second[part]).all(axis=1)]
+            for k in kept:
                 yield int(s[k]), int(v[k]), values[k]
 
 
 class _Builder:
     """Builds head terms from rows."""
 
-    def __init__(self, bank: Bank, ids: NDArray[np.int32], value_ids: NDArray[np.int32], tag: Tag) -> None:
+    def __init__(
+        self, bank: Bank, ids: NDArray[np.int32], value_ids: NDArray[np.int32], tag: Tag, *, are_selectors: bool = False
+    ) -> None:
         self._bank, self._ids, self._value_ids, self.tag = bank, ids, value_ids, tag
+        self.are_selectors = are_selectors
 
     def head(self, name: str, s: int, v: int) -> Term:
+        """Return an aggregate of one pair."""
         value = self._bank.term(int(self._value_ids[v]))
         selector = self._bank.term(int(self._ids[s]))
         if self.tag == "":
@@ -242,10 +282,14 @@ class _Builder:
             value = Term("int", (value,))
         return Term(NAMES.get(name, name), (selector, value))
 
-    def existing(self, s: int, v: int, is_negated: bool) -> Term:
+    def both(self, s: int, v: int) -> Term:
+        """Return the selector of the keys that both pick, ``v`` being a selector's row or a boolean's."""
         selector, value = self._bank.term(int(self._ids[s])), self._bank.term(int(self._value_ids[v]))
-        if selector == Term("everywhere"):
-            found = Term("any", (value,))
-        else:
-            found = Term("exists", (Term("and", (selector, Term("keys_where", (value,)))),))
+        return Term("and", (selector, value if self.are_selectors else Term("keys_where", (value,))))
+
+    def existing(self, s: int, v: int, is_negated: bool) -> Term:
+        """Return whether there is such a key, or that there is none."""
+        both = self.both(s, v)
+        is_plain = both.arguments[0] == Term("everywhere") and not self.are_selectors
+        found = Term("any", both.arguments[1].arguments) if is_plain else Term("exists", (both,))
         return Term("not", (found,)) if is_negated else found

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -45,6 +45,10 @@ CONNECTIVES: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
+#: What the operators of a case cost together where that is more than one; a modulus above 2 counts twice.
+EXTRA = {"(a + b) % 5": 4, "(a - b) % 7": 4, "!=": 2, "and not": 2, "or not": 2, "xor": 2, "xnor": 2}
+
+
 def meaning(term: Term, planted: Planted) -> Array:
     """The values of a proposal: planted rows at the leaves, the language's elementwise operators above them."""
     if term.operator == "integer":
@@ -73,42 +77,50 @@ def best(planted: Planted, wanted: Array) -> tuple[int, Term] | None:
     return min(right)[::2] if right else None
 
 
-def cost_of(planted: Planted, row: int) -> int:
-    return 1 + row * 3 // len(planted.integers)
+def cost_of(row: int) -> int:
+    """What the language says a planted leaf costs: a large integer 2, a boolean constant 1, so at most 2."""
+    return 2
 
 
 @pytest.mark.parametrize("name", BINARY)
 @given(seed=SEEDS, a=ROWS, b=ROWS, shape=SHAPES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_planted_pair_of_integers_is_proposed(name: str, seed: int, a: int, b: int, shape: Any) -> None:
     planted = Planted.draw(seed, shape)
     wanted = BINARY[name](planted.integers[a], planted.integers[b])
-    assert best(planted, wanted) is not None or wanted[planted.mask].all() or not wanted[planted.mask].any()
+    assume(len(np.unique(wanted[planted.mask])) > 1)
+    found = best(planted, wanted)
+    assert found is not None
+    assert name == "table2" or found[0] <= cost_of(a) + cost_of(b) + EXTRA.get(name, 1)
 
 
 @pytest.mark.parametrize("name", CONNECTIVES)
 @given(seed=SEEDS, a=ROWS, b=ROWS, shape=SHAPES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_planted_pair_of_booleans_is_proposed(name: str, seed: int, a: int, b: int, shape: Any) -> None:
     planted = Planted.draw(seed, shape)
     wanted = CONNECTIVES[name](planted.booleans[a], planted.booleans[b])
+    assume(a != b and len(np.unique(wanted[planted.mask])) > 1)
     found = best(planted, wanted)
-    assert found is not None or wanted[planted.mask].all() or not wanted[planted.mask].any()
+    assert found is not None
+    assert found[0] <= cost_of(a) + cost_of(b) + EXTRA.get(name, 1)
 
 
 @given(seed=SEEDS, rows=st.tuples(ROWS, ROWS, ROWS), shape=SHAPES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_planted_covers_by_three_are_proposed(seed: int, rows: tuple[int, int, int], shape: Any) -> None:
     planted = Planted.draw(seed, shape)
     x, y, z = (planted.integers[k] for k in rows)
     assert best(planted, np.maximum(np.maximum(x, y), z)) is not None
     p, q, r = (planted.booleans[k] for k in rows)
+    assume(len({*rows}) == 3)
     for wanted in (p & q & r, p | q | r):
-        assert best(planted, wanted) is not None or wanted[planted.mask].all() or not wanted[planted.mask].any()
+        assume(len(np.unique(wanted[planted.mask])) > 1)
+        assert best(planted, wanted) is not None
 
 
 @given(seed=SEEDS, rows=st.tuples(ROWS, ROWS, ROWS), shape=SHAPES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_planted_choices_are_proposed(seed: int, rows: tuple[int, int, int], shape: Any) -> None:
     planted = Planted.draw(seed, shape)
     x, y = (planted.integers[k] for k in rows[:2])
