@@ -8,6 +8,7 @@ cell that fewest sides cover.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,9 @@ Array = NDArray[Any]
 
 _MOST_FOUND = 24
 _MOST_SIDES = 1 << 14
-_MOST_BRANCHES = 256
+_BLOCK = 1 << 18
+_EFFORT_PER_BRANCH = 1 << 12
+_MOST_COVERS = 1 << 12
 
 
 class Side(NamedTuple):
@@ -80,7 +83,7 @@ def _covers(explained: Array, costs: Array, fresh: Array, effort: Effort) -> lis
         return []
     search = _Search(words, explained[some], effort)
     for size in (2, 3):
-        found = {tuple(sorted(int(some[k]) for k in rows)) for rows in search.covers(size)}
+        found = {tuple(sorted(int(some[k]) for k in rows)) for rows in islice(search.covers(size), _MOST_COVERS)}
         kept = [(int(costs[list(rows)].sum()) + size - 1, rows) for rows in found if fresh[list(rows)].any()]
         if kept:
             return sorted(kept)[:_MOST_FOUND]
@@ -97,25 +100,31 @@ class _Search:
         self._effort = effort
 
     def covers(self, size: int) -> Iterator[tuple[int, ...]]:
-        """Yield sets of at most ``size`` rows."""
+        """Yield sets of two or three rows."""
         everything = packed(np.ones((1, self._bits.shape[1]), dtype=np.bool_))[0]
         yield from self._extend((), everything, np.ones(self._bits.shape[1], dtype=np.bool_), size)
 
     def _extend(self, chosen: tuple[int, ...], rest: Words, columns: Array, size: int) -> Iterator[tuple[int, ...]]:
-        if size == 1:
-            if self._effort.take(len(self._words)):
-                for row in np.flatnonzero(self._contain(rest))[:4]:
-                    yield (*chosen, int(row))
-            return
         rarest = self._by_rarity[columns[self._by_rarity]][0]
         branches = np.flatnonzero(self._bits[:, rarest])
-        for row in branches if not chosen else branches[:_MOST_BRANCHES]:
+        if size == 2:
+            yield from ((*chosen, *pair) for pair in self._pairs(branches, rest))
+            return
+        for row in branches:
             left = rest & ~self._words[row]
-            if left.any() and self._effort.left > 0:
+            if left.any() and self._effort.take(_EFFORT_PER_BRANCH):
                 yield from self._extend((*chosen, int(row)), left, columns & ~self._bits[row], size - 1)
 
-    def _contain(self, rest: Words) -> NDArray[np.bool_]:
-        alive = np.ones(len(self._words), dtype=np.bool_)
-        for k in np.flatnonzero(rest):
-            alive &= (self._words[:, k] & rest[k]) == rest[k]
-        return alive
+    def _pairs(self, branches: NDArray[np.intp], rest: Words) -> Iterator[tuple[int, int]]:
+        """Yield (branch, row) pairs that explain the rest: the other row must contain what the branch leaves."""
+        step = max(1, _BLOCK // len(self._words))
+        for start in range(0, len(branches), step):
+            block = branches[start : start + step]
+            if not self._effort.take(len(block) * len(self._words)):
+                return
+            left = rest & ~self._words[block]
+            alive = np.ones((len(block), len(self._words)), dtype=np.bool_)
+            for k in np.flatnonzero(rest):
+                alive &= (self._words[None, :, k] & left[:, None, k]) == left[:, None, k]
+            for i, row in zip(*np.nonzero(alive), strict=True):
+                yield int(block[i]), int(row)

@@ -29,7 +29,7 @@ _REFUTED = 1 << 12
 _WEIGHTS = np.array([1, -2, 3, 5, -7, 4, 9, -6, 11, -13, 8, 15, -10, 12, 14, -3], dtype=np.float32)
 
 
-class Test(NamedTuple):
+class Bilinear(NamedTuple):
     """One bilinear test: the product must be the wanted number, or at most that.
 
     Shapes: ``left`` [selector, feature], ``right`` [value, feature], ``wanted`` [selector].
@@ -41,7 +41,7 @@ class Test(NamedTuple):
     is_bound: bool = False
 
 
-def survivors(test: Test, n_old: tuple[int, int], effort: Effort) -> Iterator[Pairs]:
+def survivors(test: Bilinear, n_old: tuple[int, int], effort: Effort) -> Iterator[Pairs]:
     """Yield blocks of (selector, value) pairs whose product is the wanted number, one of them fresh.
 
     ``n_old`` says how many of each were there a level ago; values come cheapest first and are cut off where the
@@ -103,29 +103,29 @@ class Heads:
         self._probe = np.arange(len(cells)) if is_per_cell else cells.probe
         self.at = self.values[:, self._probe[: self.n_tested]]
 
-    def pick_test(self, name: str, target: Array) -> Test:
+    def pick_test(self, name: str, target: Array) -> Bilinear:
         """Return the test of ``first`` or ``last``: every cell with a picked key must get the target."""
         n, n_keys = self.n_tested, self.masks.shape[2]
         left = np.arange(n_keys) == self.picked[name][:, :n, None]
         left &= ~self.empty[:, :n, None]
         right = self.at == target[None, :n, None]
-        return Test(_flat(left), _flat(right), (~self.empty[:, :n]).sum(axis=1).astype(np.float32))
+        return Bilinear(_flat(left), _flat(right), (~self.empty[:, :n]).sum(axis=1).astype(np.float32))
 
-    def sum_test(self, target: Array) -> Test:
+    def sum_test(self, target: Array) -> Bilinear:
         """Return the test of ``sum``: a weighted sum over the tested cells, exact in float32 for the values kept."""
         n = self.n_tested
         weights = np.resize(_WEIGHTS, n)
         wanted = np.full(len(self.masks), float((weights * target[:n]).sum()), dtype=np.float32)
-        return Test(_flat(self.masks[:, :n] * weights[None, :, None]), _flat(self.at), wanted)
+        return Bilinear(_flat(self.masks[:, :n] * weights[None, :, None]), _flat(self.at), wanted)
 
-    def mean_test(self, target: Array, scale: int) -> Test:
+    def mean_test(self, target: Array, scale: int) -> Bilinear:
         """Return the test of ``mean`` for widths that divide the scale, which makes it linear per selector."""
         widths = self.masks[:, : self.n_tested].sum(axis=2)
         weights = np.resize(_WEIGHTS, self.n_tested)
         wanted = (weights[None] * widths * (target[: self.n_tested] / scale)[None]).sum(axis=1)
         return self.sum_test(target)._replace(wanted=np.rint(wanted).astype(np.float32))
 
-    def bound_test(self, refuted: Array, confirmed: Array, needs: NDArray[np.bool_]) -> Test:
+    def bound_test(self, refuted: Array, confirmed: Array, needs: NDArray[np.bool_]) -> Bilinear:
         """Return the test that no picked key is refuted and as many are confirmed as there are cells in need of one.
 
         Shape:   refuted, confirmed [value, cell, key], needs [selector, cell], all on the tested cells.
@@ -133,7 +133,7 @@ class Heads:
         right = _flat(confirmed) * -1
         right[_flat(refuted) > 0] = _REFUTED
         left = _flat(self.masks[:, : self.n_tested])
-        return Test(left, right, -needs.sum(axis=1).astype(np.float32), is_bound=True)
+        return Bilinear(left, right, -needs.sum(axis=1).astype(np.float32), is_bound=True)
 
     def summed(self, s: NDArray[np.intp], v: NDArray[np.intp], cells: slice) -> Array:
         """Return sums of pairs on some cells. Shape: [pair, cell]."""

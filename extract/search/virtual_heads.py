@@ -21,7 +21,7 @@ from extract.search.dependencies import entries_of, separated
 from extract.search.fits import Table, fitted
 from extract.search.frame import NO_SYMBOL
 from extract.search.goals import Goal
-from extract.search.head_tests import EXACT, Heads, Pairs, Test, survivors
+from extract.search.head_tests import EXACT, Bilinear, Heads, Pairs, survivors
 
 Array = NDArray[Any]
 
@@ -117,7 +117,7 @@ class HeadSearch:
 
     # -- one head -----------------------------------------------------------------------------------------------------
     def _found(
-        self, heads: Heads, test: Test, n_old: tuple[int, int], value: Callable[..., Array], wanted: Array
+        self, heads: Heads, test: Bilinear, n_old: tuple[int, int], value: Callable[..., Array], wanted: Array
     ) -> Iterator[tuple[int, int]]:
         """Yield the surviving pairs whose head is the wanted value on every chosen cell."""
         n_found = 0

@@ -17,7 +17,7 @@ from extract.search.bank import Bank
 from extract.search.columns import Effort
 from extract.search.frame import frame_of
 from extract.search.goals import Goal
-from extract.search.head_tests import Test, survivors
+from extract.search.head_tests import Bilinear, survivors
 from extract.search.layers import Grammar
 from tests.unit.search.planted import WORLD, probes
 
@@ -58,17 +58,17 @@ def proposed(text: str) -> list[tuple[int, bool]]:
 PLANTED: dict[str, int] = {
     "sum_over(select(tokens, indices, '<='), tokens + indices)": 7,
     "first(select(shift(tokens, 1), tokens, '<'), indices - tokens)": 7,
-    "last(select(tokens, rank(tokens), '<'), tokens * indices)": 7,
+    "last(select(tokens, rank(tokens), '<'), tokens + indices)": 7,
     "max_over(select(rank(tokens), tokens, '<='), tokens + indices)": 7,
     "min_over(select(rank(tokens), tokens, '<='), tokens - indices)": 7,
     "last(select(rank(tokens), length - 1, '<='), tokens + indices, 1)": 10,
     "selector_width(before and select(tokens, shift(tokens, 1), '<'))": 7,
     "exists(after and select(tokens, shift(tokens, 1), '<'))": 7,
     "exists(select(rank(tokens), shift(tokens, 1), '<') and keys_where(tokens < indices))": 10,
-    "sum_over(before, tokens * tokens) % 3": 6,
-    "length - sum_over(everywhere, tokens * indices)": 6,
-    "sum_over(upto, tokens) + tokens * indices": 7,
-    "sum_over(everywhere, tokens * tokens) % 5 == 2": 8,
+    "sum_over(before, tokens + indices) % 3": 8,
+    "length - sum_over(everywhere, tokens - rank(tokens))": 7,
+    "sum_over(upto, tokens - rank(tokens)) + indices": 7,
+    "sum_over(everywhere, tokens + indices) % 5 == 2": 10,
     "first(select(tokens, rank(tokens), '<'), tokens + indices) < 2": 8,
     "count(tokens < rank(tokens)) == 2": 6,
     "mean(upto, tokens + indices)": 6,
@@ -89,7 +89,7 @@ def test_every_proposed_head_is_right_on_the_cells_it_was_tested_on() -> None:
 def test_selectors_and_values_are_paired_once_over_all_levels() -> None:
     rng = np.random.default_rng(0)
     left, right = (rng.integers(0, 2, size=(30, 8)).astype(np.float32) for _ in range(2))
-    test = Test(left, right, np.full(30, 3, dtype=np.float32))
+    test = Bilinear(left, right, np.full(30, 3, dtype=np.float32))
     seen: list[tuple[int, int]] = []
     for old, n in ((0, 10), (10, 20), (20, 30)):
         part = test._replace(left=left[:n], right=right[:n], wanted=test.wanted[:n])
