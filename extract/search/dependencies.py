@@ -21,7 +21,7 @@ Array = NDArray[Any]
 MOST_ENTRIES = 64
 _WIDEST_RANGE = 256
 _POOL = 768
-_SAMPLED_PAIRS = 1024
+_CHOOSABLE, _SAMPLED_PAIRS = 256, 512
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ROWS, _COLUMNS = 16, 8192
 _MOST_CHECKED = 4096
@@ -149,7 +149,7 @@ def chosen_conflicts(
     values: Array, pool: tuple[NDArray[np.intp], NDArray[np.intp]]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Choose 64 conflicts of the pool, each the one that refutes most of the sampled pairs still standing."""
-    first, second = pool
+    first, second = (part[:_CHOOSABLE] for part in pool)
     rng = np.random.default_rng(0xC0FF)
     sampled = rng.integers(0, len(values), size=(2, _SAMPLED_PAIRS))
     together = ~(separated(values[sampled[0]], first, second) | separated(values[sampled[1]], first, second))

@@ -205,10 +205,7 @@ def _conditions(table: Table, holds: NDArray[np.bool_], vocabulary: Vocabulary) 
                 yield equal if holds.sum() == 1 else Term("not", (equal,))
         return
     if len(table.terms) == 1:
-        yield from _thresholds(table.terms[0], columns[0], holds)
-        for m in _moduli_below(columns[0]):
-            remainder = Term("%", (table.terms[0], integer(m)))
-            yield from _thresholds(remainder, columns[0] % m, holds)
+        yield from _thresholds([(table.terms[0], columns[0], True)], holds)
         return
     (a, x), (b, y) = zip(table.terms, columns, strict=True)
     if table.are_symbols[0] == table.are_symbols[1]:
@@ -219,31 +216,43 @@ def _conditions(table: Table, holds: NDArray[np.bool_], vocabulary: Vocabulary) 
         if ((x != y) == holds).all():
             yield Term("not", (Term("==", (a, b)),))
     if not any(table.are_symbols):
-        for base, values in _bases(table.terms, columns):
-            yield from _thresholds(base, values, holds)
-            if base.operator in ("+", "-", "*"):
-                for m in _moduli_below(values):
-                    yield from _thresholds(Term("%", (base, integer(m))), values % m, holds)
+        bases = [(base, values, base.operator in ("+", "-", "*")) for base, values in _bases(table.terms, columns)]
+        yield from _thresholds(bases, holds)
 
 
-def _moduli_below(values: Array) -> tuple[int, ...]:
-    """Return the small moduli that merge some of the values: others say no more than the values do."""
-    span = int(values.max() - values.min())
-    return tuple(m for m in _SMALL_MODULI if m <= span)
+def _thresholds(bases: list[tuple[Term, Array, bool]], holds: NDArray[np.bool_]) -> Iterator[Term]:
+    """Yield comparisons with a constant that hold exactly where they should.
 
-
-def _thresholds(term: Term, values: Array, holds: NDArray[np.bool_]) -> Iterator[Term]:
-    inside, outside = values[holds], values[~holds]
-    if inside.max() < outside.min():
-        yield Term("<", (term, integer(int(outside.min()))))
-        yield Term("<=", (term, integer(int(inside.max()))))
-    if outside.max() < inside.min():
-        yield Term("<", (integer(int(outside.max())), term))
-        yield Term("<=", (integer(int(inside.min())), term))
-    if inside.min() == inside.max() and not (outside == inside[0]).any():
-        yield Term("==", (term, integer(int(inside[0]))))
-    if outside.min() == outside.max() and not (inside == outside[0]).any():
-        yield Term("not", (Term("==", (term, integer(int(outside[0])))),))
+    They are of (term, its value per entry), and of the term's remainders where a third part says so.
+    """
+    sources: list[tuple[Term, int]] = []
+    rows: list[Array] = []
+    for term, values, has_remainders in bases:
+        # a modulus above the span merges no values: it says no more than they do
+        span = int(values.max() - values.min())
+        moduli = (0, *(m for m in _SMALL_MODULI if m <= span)) if has_remainders else (0,)
+        sources += [(term, m) for m in moduli]
+        rows += [values % m if m else values for m in moduli]
+    stack = np.stack(rows)
+    inside, outside = stack[:, holds], stack[:, ~holds]
+    bounds = np.stack([inside.min(axis=1), inside.max(axis=1), outside.min(axis=1), outside.max(axis=1)])
+    low, high, out_low, out_high = bounds
+    is_point = (low == high) & ~(outside == low[:, None]).any(axis=1)
+    is_hole = (out_low == out_high) & ~(inside == out_low[:, None]).any(axis=1)
+    for k in np.flatnonzero((high < out_low) | (out_high < low) | is_point | is_hole):
+        term, m = sources[k]
+        compared = Term("%", (term, integer(m))) if m else term
+        first, last, out_first, out_last = (integer(int(bound)) for bound in bounds[:, k])
+        if high[k] < out_low[k]:
+            yield Term("<", (compared, out_first))
+            yield Term("<=", (compared, last))
+        if out_high[k] < low[k]:
+            yield Term("<", (out_last, compared))
+            yield Term("<=", (first, compared))
+        if is_point[k]:
+            yield Term("==", (compared, first))
+        if is_hole[k]:
+            yield Term("not", (Term("==", (compared, out_first)),))
 
 
 # -- the plain table ------------------------------------------------------------------------------------------------

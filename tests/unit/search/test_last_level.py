@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from extract.lang.elementwise import ELEMENTWISE
 from extract.lang.terms import Term
 from extract.search import last_level
+from extract.search.columns import Effort, Terms
+from extract.search.decisions import Learner, Tree, conditions_of, leaves_of
 from tests.unit.search.planted import Planted
 
 Array = NDArray[Any]
@@ -140,3 +142,22 @@ def test_wrong_proposals_are_rare_enough_not_to_hide_the_right_one() -> None:
     found = [term for cost in (1, 2, 3) for _, term in last_level.proposals(planted.bank, goal, cost)]
     right = [(np.broadcast_to(meaning(t, planted), goal.target.shape) == goal.target)[goal.mask].all() for t in found]
     assert sum(right) >= 1 and np.mean(right) > 0.5
+
+
+def test_the_greatest_of_three_is_written_with_comparisons_that_no_bank_holds() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 20, size=(3, 200)).astype(np.int16)
+    terms = Terms(values, np.arange(3, dtype=np.int32), np.ones(3, dtype=np.int32), 0)
+    nothing = Terms(np.zeros((0, 200), dtype=np.bool_), np.zeros(0, np.int32), np.zeros(0, np.int32), 0)
+    target = values.max(axis=0)
+    leaves = leaves_of(values == target, terms.costs)
+    conditions = conditions_of(nothing, [terms])
+    trees = Learner(leaves, conditions, Effort(1 << 26)).trees()
+
+    def given_by(tree: Tree) -> Array:
+        if tree.then is None or tree.otherwise is None:
+            return values[leaves.source[tree.row]]
+        return np.where(conditions.bits[tree.row], given_by(tree.then), given_by(tree.otherwise))
+
+    assert trees and (given_by(trees[0]) == target).all()
+    assert trees[0].cost == 16  # three choices, three comparisons of two leaves each, four branches
