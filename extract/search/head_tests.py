@@ -8,16 +8,19 @@ chosen cell. It builds no terms.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.lang.elementwise import RELATION
 from extract.search.columns import Cells, Effort
 
 Array = NDArray[Any]
 Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
 
+_WIDTH_BLOCK = 1 << 13
 _SELECTOR_BLOCK, _VALUE_BLOCK = 256, 1024
 _LEAST_PARTNERS = 64
 #: Testing a pair for a dependency costs so many single tests.
@@ -47,12 +50,11 @@ def survivors(test: Bilinear, n_old: tuple[int, int], effort: Effort) -> Iterato
     ``n_old`` says how many of each were there a level ago; values come cheapest first and are cut off where the
     effort ends. Cost: two operations per pair and feature.
     """
-    right = np.ascontiguousarray(test.right.T)
     for rows, columns in _regions(len(test.left), len(test.right), n_old, effort, 1):
         for i in range(rows.start, rows.stop, _SELECTOR_BLOCK):
             block = slice(i, min(i + _SELECTOR_BLOCK, rows.stop))
             for j in range(columns.start, columns.stop, _VALUE_BLOCK):
-                products = test.left[block] @ right[:, j : min(j + _VALUE_BLOCK, columns.stop)]
+                products = test.left[block] @ test.right[j : min(j + _VALUE_BLOCK, columns.stop)].T
                 wanted = test.wanted[block, None]
                 hit = products <= wanted if test.is_bound else products == wanted
                 if hit.any():
@@ -116,7 +118,18 @@ class Heads:
         n = self.n_tested
         weights = np.resize(_WEIGHTS, n)
         wanted = np.full(len(self.masks), float((weights * target[:n]).sum()), dtype=np.float32)
-        return Bilinear(_flat(self.masks[:, :n] * weights[None, :, None]), _flat(self.at), wanted)
+        return Bilinear(*self._sum_features, wanted)
+
+    @cached_property
+    def _sum_features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        weights = np.resize(_WEIGHTS, self.n_tested)
+        return _flat(self.masks[:, : self.n_tested] * weights[None, :, None]), _flat(self.at)
+
+    @cached_property
+    def are_small(self) -> bool:
+        """Whether every weighted sum over the tested cells is exact in float32."""
+        largest = max(-int(self.at.min(initial=0)), int(self.at.max(initial=0)))
+        return bool(largest * self.n_tested * self.masks.shape[2] * 16 < EXACT)
 
     def mean_test(self, target: Array, scale: int) -> Bilinear:
         """Return the test of ``mean`` for widths that divide the scale, which makes it linear per selector."""
@@ -182,6 +195,24 @@ class Heads:
         picked: Array = np.take(np.ascontiguousarray(values.T), self.picked[name][s, cell], axis=0)
         picked[self.empty[s, cell]] = default
         return picked
+
+
+def width_pairs(
+    relation: str, keys: Array, queries: Array, pairs: Pairs, cells: Cells, valid: NDArray[np.bool_]
+) -> Iterator[tuple[int, int]]:
+    """Yield pairs (key row, query row) for which so many keys stand in the relation as the cells want.
+
+    Shape:   keys [term, probe, key], queries [term, cell], valid [probe, key]. A few cells at a time.
+    """
+    relate = RELATION[relation]
+    for start in range(0, len(pairs[0]), _WIDTH_BLOCK):
+        i, j = (part[start : start + _WIDTH_BLOCK] for part in pairs)
+        for part in (slice(0, 2), slice(2, 8), slice(8, None)):
+            probe = cells.probe[part]
+            holds = relate(keys[i[:, None], probe[None]], queries[j, part][:, :, None]) & valid[probe]
+            kept = (holds.sum(axis=2) == cells.target[part]).all(axis=1)
+            i, j = i[kept], j[kept]
+        yield from zip(i.tolist(), j.tolist(), strict=True)
 
 
 def _flat(features: Array) -> NDArray[np.float32]:

@@ -42,6 +42,8 @@ Array = NDArray[Any]
 
 _MOST_KEPT = 12
 _MOST_TABLES = 24
+#: The terms that may be keys of a table: the cheapest of each sort.
+_MOST_KEYS = 1 << 15
 _TAGS: tuple[Tag, ...] = ("N", "T")
 #: Pairs allowed per operator and level: so many per candidate of the bank's growth, within bounds.
 _PAIRS_PER_CANDIDATE = 16
@@ -199,6 +201,7 @@ def _decisions(bank: Bank, goal: Goal, cells: Cells, integers: dict[Tag, Terms],
 # -- tables and heads, for both kinds of goals ----------------------------------------------------------------------
 def _tables(bank: Bank, goal: Goal, cells: Cells, lists: list[Terms]) -> Iterator[Proposal]:
     """Yield short forms of the goal as a function of one term, and of two terms of one or two sorts."""
+    lists = [terms.cheapest(_MOST_KEYS) for terms in lists]
     is_symbol = np.concatenate([np.full(len(terms), tag == "T") for tag, terms in zip(_TAGS, lists, strict=True)])
     costs = np.concatenate([terms.costs for terms in lists])
     order = np.argsort(costs, kind="stable")
@@ -222,8 +225,8 @@ def _tables(bank: Bank, goal: Goal, cells: Cells, lists: list[Terms]) -> Iterato
 def _heads(
     bank: Bank, goal: Goal, cells: Cells, cost: int, added: Terms | None, *, has_tables: bool = True
 ) -> Iterator[Proposal]:
-    search = HeadSearch(bank, goal, cells, cost, lambda: _effort(bank))
-    found = [*search.proposals(added, has_tables=has_tables), *search.met()]
+    search = HeadSearch(bank, goal, cells, cost, lambda: Effort(_effort(bank).left // 4))
+    found = [*search.proposals(added, has_tables=has_tables), *search.met(), *islice(search.widths(), _MOST_KEPT)]
     yield from sorted(found, key=lambda p: p.cost)[:_MOST_KEPT]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.lang.operators import MEAN_SCALE
+from extract.lang.operators import MEAN_SCALE, RELATIONS
 from extract.lang.terms import Term
 from extract.search.bank import Bank, Key, Tag
 from extract.search.builders import NAMES, binary, symbol_or_integer
@@ -21,12 +21,14 @@ from extract.search.dependencies import entries_of, separated
 from extract.search.fits import Table, fitted
 from extract.search.frame import NO_SYMBOL
 from extract.search.goals import Goal
-from extract.search.head_tests import EXACT, Bilinear, Heads, Pairs, survivors
+from extract.search.head_tests import EXACT, Bilinear, Heads, Pairs, survivors, width_pairs
 
 Array = NDArray[Any]
 
+_INTEGER_TAGS: tuple[Tag, ...] = ("N", "T")
 _VALUE_TAGS: tuple[Tag, ...] = ("N", "T", "")
-_MOST_FEATURES = 1 << 25
+_MOST_FEATURES = 1 << 23
+_MOST_ROWS = 1 << 14
 _MOST_FOUND = 24
 _MOST_ADDED = 4
 _N_CONFLICTS = 12
@@ -77,10 +79,42 @@ class HeadSearch:
             for s, v in self._found(heads, heads.sum_test(wanted), (old[0], old[1]), heads.summed, wanted):
                 yield proposal(Term("selector_width", (build.both(s, v),)))
 
+    def widths(self) -> Iterator[Proposal]:
+        """Yield how many keys stand in a relation to the query: ``selector_width(select(a, b, relation))``.
+
+        One side is of the level's cost, the other the same term or a cheap one; neither selector is in the bank.
+        """
+        goal = self._goal
+        if goal.kind != "I" or goal.tag != "N":
+            return
+        for tag in _INTEGER_TAGS:
+            keys, key_ids = self._values(tag)
+            for shape in shapes_of(goal):
+                queries, query_ids = self._bank.rows_up_to(Key("I", tag, shape), self._cost)
+                queries, query_ids = queries[:_MOST_ROWS], query_ids[:_MOST_ROWS]
+                query = self._cells.query if shape != "whole" else np.zeros_like(self._cells.query)
+                at = queries[:, self._cells.probe, query]
+                pairs = self._related(key_ids, query_ids, is_same=shape == "position")
+                for relation in RELATIONS:
+                    for i, j in width_pairs(relation, keys, at, pairs, self._cells, self._bank.frame.valid):
+                        terms = self._bank.term(int(key_ids[i])), self._bank.term(int(query_ids[j]))
+                        yield proposal(Term("selector_width", (Term("select", terms, (relation,)),)))
+
+    def _related(self, key_ids: NDArray[np.int32], query_ids: NDArray[np.int32], *, is_same: bool) -> Pairs:
+        """Pair fresh keys with cheap queries, cheap keys with fresh queries and, in one bucket, fresh terms each with
+        itself."""
+        old_keys, old_queries = (int((self._bank.costs(i) < self._cost).sum()) for i in (key_ids, query_ids))
+        n_cheap = max(1, self._effort().left // (8 * max(1, len(key_ids) + len(query_ids))))
+        left = np.indices((len(key_ids) - old_keys, min(len(query_ids), n_cheap))).reshape(2, -1)
+        right = np.indices((min(old_keys, n_cheap), len(query_ids) - old_queries)).reshape(2, -1)
+        own = np.arange(old_keys, min(len(key_ids), len(query_ids))) if is_same else np.zeros(0, dtype=np.intp)
+        i = np.concatenate([left[0] + old_keys, right[0], own])
+        return i, np.concatenate([left[1], right[1] + old_queries, own])
+
     def _selectors(self, key: Key) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
         masks, ids = self._bank.rows_up_to(key, self._cost)
         n_keys = masks.shape[3]
-        room = max(1, _MOST_FEATURES // max(1, len(self._cells) * n_keys))
+        room = max(1, min(_MOST_ROWS, _MOST_FEATURES // max(1, len(self._cells) * n_keys)))
         query = self._cells.query if key.shape != "whole" else np.zeros_like(self._cells.query)
         return masks[:room][:, self._cells.probe, query], ids[:room]
 
@@ -88,7 +122,7 @@ class HeadSearch:
         """Return values along the input: integers of a tag, or booleans as 0 and 1 for the empty tag."""
         key = Key("I", tag, "position") if tag else Key("B", "", "position")
         values, ids = self._bank.rows_up_to(key, self._cost)
-        room = max(1, _MOST_FEATURES // max(1, values.shape[1] * values.shape[2]))
+        room = max(1, min(_MOST_ROWS, _MOST_FEATURES // max(1, values.shape[1] * values.shape[2])))
         values, ids = values[:room], ids[:room]
         return (values, ids) if tag else (values.astype(np.int8), ids)
 
@@ -175,8 +209,7 @@ class HeadSearch:
     def _summed(
         self, heads: Heads, build: _Builder, n_old: tuple[int, int], target: Array, outer: Callable[[Term], Term] | None
     ) -> Iterator[Proposal]:
-        largest = int(np.abs(heads.values.astype(np.int64)).max(initial=0))
-        if largest * heads.n_tested * heads.masks.shape[2] * 16 >= EXACT:
+        if not heads.are_small:
             return  # a level of huge values: the exact sums are left to the bank
         for s, v in self._found(heads, heads.sum_test(target), n_old, heads.summed, target):
             term = build.head("sum", s, v)
