@@ -23,7 +23,7 @@ _LANES = 8
 _TOP = np.uint64(0x8080808080808080)
 _LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
 _LEVELS = 127
-_ROWS, _COLUMNS = 16, 8192
+_ROWS, _COLUMNS = 16, 2048
 _MOST_FOUND = 64
 _LEAST_PARTNERS = 64
 
@@ -127,7 +127,7 @@ def scan_lanes(first: Words, second: Words) -> Found:
             np.bitwise_and(work, _TOP, out=work)
             np.equal(work, _TOP, out=hit)
             if hit.any():
-                r, c = np.nonzero(hit)
+                r, c = np.divmod(np.flatnonzero(hit), hit.shape[1])
                 rows.append(r + i)
                 columns.append(c + j)
     empty = np.zeros(0, dtype=np.intp)

@@ -23,7 +23,7 @@ _WIDEST_RANGE = 256
 _POOL = 768
 _CHOOSABLE, _SAMPLED_PAIRS = 256, 512
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
-_ROWS, _COLUMNS = 16, 8192
+_ROWS, _COLUMNS = 16, 2048
 _MOST_CHECKED = 4096
 _LEAST_PARTNERS = 64
 
@@ -69,6 +69,8 @@ class Dependencies:
         words = conflict_words(self._terms.values[rows], first, second)
         some = (words != 0) & (words != _FULL)
         rows, words = rows[some], words[some]
+        values = self._terms.values[rows]
+        more = [conflict_words(values, *(part[k : k + 64] for part in self._pool)) for k in (0, 64, 128, 192)]
         n_old = int(np.searchsorted(rows, self._terms.n_old))
         n_fresh = len(rows) - n_old
         if not n_fresh:
@@ -76,10 +78,12 @@ class Dependencies:
         partners = min(len(rows), max(_LEAST_PARTNERS, self._effort.left // n_fresh))
         n_fresh = self._effort.rows(n_fresh, partners)
         found: list[Determined] = []
-        for left, right in scan_words(words[n_old : n_old + n_fresh], words[:partners]):
-            is_first = (right < n_old) | (right <= left + n_old)
-            pair = rows[left[is_first] + n_old], rows[right[is_first]]
-            found += self._checked(pair, most)
+        for left, right in scan_words(words[n_old : n_old + n_fresh], words[:partners], n_old):
+            left = left + n_old
+            for word in more:
+                kept = (word[left] | word[right]) == _FULL
+                left, right = left[kept], right[kept]
+            found += self._checked((rows[left], rows[right]), most)
             if len(found) >= 4 * most:
                 break
         return sorted(set(found))[:most]
@@ -129,20 +133,24 @@ def conflict_words(values: Array, first: NDArray[np.intp], second: NDArray[np.in
     return octets.view(np.uint64)[:, 0]
 
 
-def scan_words(left: Words, right: Words) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield index pairs whose words fill all 64 bits together. Cost: two word operations per pair."""
+def scan_words(left: Words, right: Words, n_old: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield index pairs whose words fill all 64 bits together, each unordered pair once.
+
+    ``left`` are the words of ``right`` from ``n_old`` on. Cost: two word operations per pair.
+    """
     buffer = np.empty((_ROWS, _COLUMNS), dtype=np.uint64)
     hits = np.empty((_ROWS, _COLUMNS), dtype=np.bool_)
-    for j in range(0, len(right), _COLUMNS):
-        block = right[None, j : j + _COLUMNS]
-        for i in range(0, len(left), _ROWS):
-            part = left[i : i + _ROWS, None]
+    for i in range(0, len(left), _ROWS):
+        part = left[i : i + _ROWS, None]
+        for j in range(0, min(len(right), i + len(part) + n_old), _COLUMNS):
+            block = right[None, j : j + _COLUMNS]
             work, hit = buffer[: len(part), : block.shape[1]], hits[: len(part), : block.shape[1]]
             np.bitwise_or(block, part, out=work)
             np.equal(work, _FULL, out=hit)
             if hit.any():
-                rows, columns = np.nonzero(hit)
-                yield rows + i, columns + j
+                rows, columns = np.divmod(np.flatnonzero(hit), block.shape[1])
+                once = columns + j < rows + i + n_old
+                yield rows[once] + i, columns[once] + j
 
 
 def chosen_conflicts(

@@ -8,6 +8,7 @@ chosen cell. It builds no terms.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -85,25 +86,35 @@ def _regions(
 
 
 class Heads:
-    """Selectors and the values they read, on the chosen cells of one goal.
+    """Selectors, and after ``reading`` the values they read, on the chosen cells of one goal.
 
     Shapes: ``masks`` [selector, cell, key] bool; ``values`` [value, probe, key] narrow, or [value, cell, key] where
     they are selectors to meet (``is_per_cell``); ``at`` are the values on the tested cells; ``first`` and ``last``
     [selector, cell] are the positions picked, and ``empty`` says where there is none.
     """
 
-    def __init__(
-        self, masks: NDArray[np.bool_], values: Array, cells: Cells, *, is_per_cell: bool = False
-    ) -> None:
-        self.masks, self.values, self.cells = masks, values, cells
+    values: Array
+    at: Array
+    _probe: NDArray[np.intp]
+
+    def __init__(self, masks: NDArray[np.bool_], cells: Cells) -> None:
+        self.masks, self.cells = masks, cells
         n_keys = masks.shape[2]
         self.empty: NDArray[np.bool_] = np.logical_not(masks.any(axis=2))
         self.picked: dict[str, NDArray[np.intp]] = {
             "first": masks.argmax(axis=2), "last": n_keys - 1 - masks[:, :, ::-1].argmax(axis=2)
         }  # fmt: skip
         self.n_tested = max(4, min(len(cells), 160 // max(1, n_keys)))
-        self._probe = np.arange(len(cells)) if is_per_cell else cells.probe
-        self.at = self.values[:, self._probe[: self.n_tested]]
+
+    def reading(self, values: Array, *, is_per_cell: bool = False) -> Heads:
+        """Return heads of the same selectors over these values."""
+        heads = copy(self)
+        heads.__dict__.pop("_sum_features", None)
+        heads.__dict__.pop("are_small", None)
+        heads.values = values
+        heads._probe = np.arange(len(self.cells)) if is_per_cell else self.cells.probe
+        heads.at = values[:, heads._probe[: self.n_tested]]
+        return heads
 
     def pick_test(self, name: str, target: Array) -> Bilinear:
         """Return the test of ``first`` or ``last``: every cell with a picked key must get the target."""

@@ -65,7 +65,7 @@ def merged_sorted(
     if not len(needles) or not len(ordered):
         return empty, empty
     # a sort of both sides shows the common hashes without a cache miss per needle
-    both = np.concatenate([np.unique(needles), ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]])
+    both = np.concatenate([_distinct(np.sort(needles)), _distinct(ordered)])
     both.sort()
     common = both[1:][both[1:] == both[:-1]]
     if not len(common):
@@ -73,6 +73,12 @@ def merged_sorted(
     at = np.minimum(np.searchsorted(common, needles), len(common) - 1)
     found = np.flatnonzero(common[at] == needles)[:_MOST_FOUND]
     return found, order[np.searchsorted(ordered, needles[found])]
+
+
+def _distinct(ordered: Hashes) -> Hashes:
+    fresh = np.ones(len(ordered), dtype=np.bool_)
+    fresh[1:] = ordered[1:] != ordered[:-1]
+    return ordered[fresh]
 
 
 def sum_pairs(terms: Terms, target: Array, effort: Effort) -> Iterator[Pair]:

@@ -52,12 +52,13 @@ class HeadSearch:
             if not len(ids):
                 continue
             n_old = int((self._bank.costs(ids) < self._cost).sum())
+            selected = Heads(masks, self._cells)
             for tag in _VALUE_TAGS:
                 values, value_ids = self._values(tag)
                 if not len(value_ids):
                     continue
                 old = n_old, int((self._bank.costs(value_ids) < self._cost).sum())
-                heads = Heads(masks, values, self._cells)
+                heads = selected.reading(values)
                 yield from self._of(heads, tag, ids, value_ids, old, added)
 
     def met(self) -> Iterator[Proposal]:
@@ -69,7 +70,7 @@ class HeadSearch:
         for (masks, ids), (others, other_ids) in [(lists[0], part) for part in lists]:
             if not len(ids) or not len(other_ids):
                 continue
-            heads = Heads(masks, others, self._cells, is_per_cell=True)
+            heads = Heads(masks, self._cells).reading(others, is_per_cell=True)
             build = _Builder(self._bank, ids, other_ids, "", are_selectors=True)
             old = tuple(int((self._bank.costs(i) < self._cost).sum()) for i in (ids, other_ids))
             if goal.kind == "B":
@@ -151,11 +152,12 @@ class HeadSearch:
 
     # -- one head -----------------------------------------------------------------------------------------------------
     def _found(
-        self, heads: Heads, test: Bilinear, n_old: tuple[int, int], value: Callable[..., Array], wanted: Array
+        self, heads: Heads, test: Bilinear, n_old: tuple[int, int], value: Callable[..., Array], wanted: Array,
+        share: int = 1,
     ) -> Iterator[tuple[int, int]]:
         """Yield the surviving pairs whose head is the wanted value on every chosen cell."""
         n_found = 0
-        for s, v in survivors(test, n_old, self._effort()):
+        for s, v in survivors(test, n_old, Effort(self._effort().left // share)):
             for start in range(0, len(s), 1 << 12):
                 pair = s[start : start + (1 << 12)], v[start : start + (1 << 12)]
                 for part in (slice(0, 16), self._all):
@@ -211,7 +213,7 @@ class HeadSearch:
     ) -> Iterator[Proposal]:
         if not heads.are_small:
             return  # a level of huge values: the exact sums are left to the bank
-        for s, v in self._found(heads, heads.sum_test(target), n_old, heads.summed, target):
+        for s, v in self._found(heads, heads.sum_test(target), n_old, heads.summed, target, share=4 if outer else 1):
             term = build.head("sum", s, v)
             yield proposal(outer(term) if outer else term)
 
