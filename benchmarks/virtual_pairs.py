@@ -100,7 +100,7 @@ def _tables(n: int) -> None:
 
 def _heads(n: int) -> None:
     rng = np.random.default_rng(6)
-    n_probes, n_keys = 16, 8
+    n_probes, n_keys = 12, 8
     left = (rng.random((n, n_probes * n_keys)) < 0.4).astype(np.float32)
     weights = np.repeat(rng.integers(1, 16, size=n_probes), n_keys).astype(np.float32)
     right = rng.integers(0, 10, size=(n, n_probes * n_keys)).astype(np.float32)

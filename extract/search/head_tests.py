@@ -22,7 +22,7 @@ Array = NDArray[Any]
 Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 _WIDTH_BLOCK = 1 << 13
-_SELECTOR_BLOCK, _VALUE_BLOCK = 256, 1024
+_SELECTOR_BLOCK, _VALUE_BLOCK = 192, 384
 _LEAST_PARTNERS = 64
 #: Testing a pair for a dependency costs so many single tests.
 _DEPENDENT_EFFORT, _DEPENDENT_ROWS = 8, 128
@@ -59,7 +59,7 @@ def survivors(test: Bilinear, n_old: tuple[int, int], effort: Effort) -> Iterato
                 wanted = test.wanted[block, None]
                 hit = products <= wanted if test.is_bound else products == wanted
                 if hit.any():
-                    s, v = np.nonzero(hit)
+                    s, v = np.divmod(np.flatnonzero(hit), hit.shape[1])
                     yield s + i, v + j
 
 
@@ -104,7 +104,7 @@ class Heads:
         self.picked: dict[str, NDArray[np.intp]] = {
             "first": masks.argmax(axis=2), "last": n_keys - 1 - masks[:, :, ::-1].argmax(axis=2)
         }  # fmt: skip
-        self.n_tested = max(4, min(len(cells), 160 // max(1, n_keys)))
+        self.n_tested = max(4, min(len(cells), 96 // max(1, n_keys)))
 
     def reading(self, values: Array, *, is_per_cell: bool = False) -> Heads:
         """Return heads of the same selectors over these values."""
