@@ -80,10 +80,15 @@ def program_rates() -> None:
 def pair_rates() -> None:
     """Print how many (selector, value) pairs per second one matrix product sums on 256 query cells."""
     rng = np.random.default_rng(1)
-    selectors = rng.random((256, 32, 8, 8)) < 0.5
-    values = rng.integers(0, 8, size=(256, 32, 8)).astype(np.int16)
-    seconds, sums = cpu_seconds(lambda: kernels.sums(selectors, values))
-    print(f"sums over all (selector, value) pairs, values built: {sums[:, :, 0, 0].size / seconds / 1e6:.1f} M pairs/s")
+    for n_probes, n_queries in ((32, 8), (32, 1)):
+        selectors = rng.random((4096, n_probes, n_queries, 8)) < 0.5
+        values = rng.integers(0, 8, size=(16384, selectors.shape[1], 8)).astype(np.int16)
+        mask = np.ones(selectors.shape[1:3], dtype=np.bool_)
+        target = kernels.sums(selectors[5:6], values[7:8])[0, 0]
+        seconds, found = cpu_seconds(lambda s=selectors, v=values, t=target, m=mask: kernels.matching_sums(s, v, t, m))
+        assert (5, 7) in list(zip(*found, strict=True))
+        rate = len(selectors) * len(values) / seconds / 1e6
+        print(f"sums decided for all pairs of selector and values, {mask.size} cells: {rate:.0f} M pairs/s")
 
 
 def main() -> int:
