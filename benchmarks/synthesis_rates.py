@@ -78,7 +78,7 @@ def program_rates() -> None:
 
 
 def pair_rates() -> None:
-    """Print how many (selector, value) pairs per second one matrix product sums on 256 query cells."""
+    """Print how many (selector, value) pairs per second are decided against a goal of 256 cells."""
     rng = np.random.default_rng(1)
     for n_probes, n_queries in ((32, 8), (32, 1)):
         selectors = rng.random((4096, n_probes, n_queries, 8)) < 0.5
@@ -88,7 +88,7 @@ def pair_rates() -> None:
         seconds, found = cpu_seconds(lambda s=selectors, v=values, t=target, m=mask: kernels.matching_sums(s, v, t, m))
         assert (5, 7) in list(zip(*found, strict=True))
         rate = len(selectors) * len(values) / seconds / 1e6
-        print(f"sums decided for all pairs of selector and values, {mask.size} cells: {rate:.0f} M pairs/s")
+        print(f"sums decided for all pairs, {mask.size} cells, {mask.shape[0] * 8} terms each: {rate:.0f} M pairs/s")
 
 
 def main() -> int:
