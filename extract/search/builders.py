@@ -16,6 +16,7 @@ NAMES: dict[str, str] = {
     "integer": "integer", "before": "before", "upto": "upto", "after": "after", "everywhere": "everywhere",
     "not": "not", "int": "int", "rank": "rank", "shift": "shift", "count": "count", "any": "any", "all": "all",
     "running_count": "running_count", "keys_where": "keys_where", "select": "select", "select_and": "and",
+    "select_or": "or", "select_not": "not", "abs": "abs",
     "selector_width": "selector_width", "exists": "exists", "first": "first", "last": "last", "sum": "sum_over",
     "min_over": "min_over", "max_over": "max_over", "add": "+", "sub": "-", "mul": "*", "mod": "%",
     "floordiv": "//", "min": "min", "max": "max", "eq": "==", "lt": "<", "le": "<=", "and": "and", "or": "or",

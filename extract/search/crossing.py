@@ -18,7 +18,7 @@ Array = NDArray[Any]
 Function = Callable[..., Any]
 
 #: Bytes of results computed and hashed at a time (second-level cache) and given away at a time (last-level cache).
-_STEP_BYTES, _BLOCK_BYTES = 1 << 18, 1 << 22
+_STEP_BYTES, _BLOCK_BYTES = 1 << 19, 1 << 22
 _MOST_ROWS = 1 << 15
 #: Rows shorter than this are gathered into whole blocks first: numpy's inner loop would run over too few cells.
 _SHORT_BYTES = 128

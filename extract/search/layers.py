@@ -1,8 +1,12 @@
 """Cost-ordered growth of a bank: one method per family of productions, cheapest terms first.
 
-The searched fragment is stated here and nowhere else: the leaves, elementwise arithmetic (division, remainder and
-multiplication by a constant only), comparisons within a tag, the selectors ``select`` over bank terms with the listed
-relations, ``keys_where``, conjunction of selectors, and every aggregate of the language but ``mean``. Costs are tree
+The searched fragment is stated here and nowhere else: the leaves but ``prompt_length``; elementwise arithmetic with
+``abs`` (division, remainder and multiplication by an offered constant of at least 2 only); comparisons within a tag
+(``<=`` of numbers only); ``and``, ``or``, ``not`` of booleans and of selectors; ``select`` over bank terms with the
+listed relations, and ``keys_where``; ``rank``, ``running_count``, ``shift`` by the listed distances without a
+default; and every aggregate of the language but ``mean``, without a default. It has no ``if``, ``table``, ``scan``,
+``horner`` or ``!=``: other stages propose those. Cells have the frame's integer type: a term whose values leave it is
+filed under the wrapped values, and the gate refutes it if they mattered. Costs are tree
 costs (a shared part counts at each use), an upper bound on the language's cost. A family whose next level would not
 fit the work left is skipped and the bank is no longer complete at that cost: ``complete_to_cost`` says how far it is.
 """
@@ -27,6 +31,7 @@ Array = NDArray[Any]
 _BLOCK_CELLS = 1 << 22
 _HEAD_SELECTORS, _HEAD_VALUES, _HEAD_BLOCK = 512, 40, 64
 _TAGS: tuple[Tag, ...] = ("T", "N")
+_SHIFTS = (1, 2, -1)
 _RELATIONS = ("==", "<", "<=", ">", ">=")
 #: Shares of the work by what is computed, so that the many position-shaped terms do not starve the few sequence-wide
 #: ones, which most answers are made of.
@@ -141,6 +146,14 @@ class Grammar:
             if len(ids):
                 self._append(key, ~rows, "not", (ids,), cost)
                 self._append(Key("I", "N", shape), rows.astype(frame.tokens.dtype), "int", (ids,), cost)
+            key = Key("I", "N", shape)
+            rows, ids = self.bank.rows(key, cost - 1)
+            if len(ids) and (rows < 0).any():
+                self._append(key, np.abs(rows), "abs", (ids,), cost)
+            key = Key("S", "", shape)
+            rows, ids = self.bank.rows(key, cost - 1)
+            if len(ids) and self._afford(rows.size, "selector"):
+                self._append(key, ~rows, "select_not", (ids,), cost)
         for key in list(self.bank.keys("B", "position")):
             rows, ids = self.bank.rows(key, cost - 1)
             self._boolean_reductions(rows, ids, cost)
@@ -151,8 +164,8 @@ class Grammar:
                 continue
             ranked = kernels.stable_rank(rows, frame.valid)
             self._append(Key("I", "N", "position"), ranked, "rank", (ids,), cost)
-            for k in (1, 2):
-                moved = shifted(rows, k, NO_SYMBOL if key.tag == "T" else 0)
+            for k in _SHIFTS:
+                moved = shifted(rows, k, NO_SYMBOL if key.tag == "T" else 0, frame.valid)
                 self._append(key, moved, "shift", (ids,), cost, (k,))
 
     def _boolean_reductions(self, rows: Array, ids: NDArray[np.int32], cost: int) -> None:
@@ -183,12 +196,17 @@ class Grammar:
             key, other = Key("S", "", left_shape), Key("S", "", "whole")
             n_cells = frame.n_probes * frame.n_queries(left_shape) * frame.valid.shape[1]
             for left, right in self._pairs(key, other, cost - 1, n_cells, "selector"):
-                both = left[0][:, None] & right[0][None]
-                self._cross(key, both, "select_and", (left[1], right[1]), cost)
+                self._joined_selectors(key, left, right, cost)
         key = Key("S", "", "position")
         n_cells = frame.n_probes * frame.valid.shape[1] ** 2
         for left, right in self._pairs(key, key, cost - 1, n_cells, "selector", commutative=True):
-            self._cross(key, left[0][:, None] & right[0][None], "select_and", (left[1], right[1]), cost)
+            self._joined_selectors(key, left, right, cost)
+
+    def _joined_selectors(
+        self, key: Key, left: tuple[Array, NDArray[np.int32]], right: tuple[Array, NDArray[np.int32]], cost: int
+    ) -> None:
+        self._cross(key, left[0][:, None] & right[0][None], "select_and", (left[1], right[1]), cost)
+        self._cross(key, left[0][:, None] | right[0][None], "select_or", (left[1], right[1]), cost)
 
     def _aggregates(self, cost: int) -> None:
         frame = self.frame

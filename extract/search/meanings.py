@@ -92,11 +92,15 @@ def leaf(operator: str, data: tuple[Datum, ...], frame: Frame) -> Array:
             return np.broadcast_to(masks[operator], (1, n, n_k, n_k))
 
 
-def shifted(rows: Array, k: int, default: int) -> Array:
-    """Return rows moved k positions to the right. Shape: [term, probe, key] -> same."""
+def shifted(rows: Array, k: int, default: int, valid: Array) -> Array:
+    """Return rows moved k positions to the right, or to the left for k below 0. Shape: [term, probe, key] -> same."""
     result = np.full_like(rows, default)
-    if k < rows.shape[-1]:
-        result[..., k:] = rows[..., : rows.shape[-1] - k]
+    width = rows.shape[-1]
+    if 0 <= k < width:
+        result[..., k:] = rows[..., : width - k]
+    elif -width < k < 0:
+        # what lies beyond a length is no value to move in
+        result[..., :k] = np.where(valid[None, :, -k:], rows[..., -k:], rows.dtype.type(default))
     return result
 
 
@@ -137,4 +141,4 @@ def _summary(operator: str, data: tuple[Datum, ...], rows: Array, frame: Frame, 
         case _:
             k = data[0]
             assert isinstance(k, int)
-            return shifted(rows, k, default)
+            return shifted(rows, k, default, frame.valid)
