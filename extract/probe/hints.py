@@ -22,11 +22,11 @@ from extract.lang.batch import evaluate_term
 from extract.lang.sorts import sorts_of
 from extract.lang.terms import Term
 from extract.model.network_oracle import NetworkOracle
+from extract.model.observed import Floats, Observed
 from extract.network import Network
 from extract.probe.interventions import head_effects
 from extract.probe.looking import (
     Asked,
-    Floats,
     Place,
     Seen,
     ask,
@@ -39,7 +39,11 @@ from extract.probe.looking import (
 from extract.vocabulary import SYMBOL_BASE, Vocabulary
 
 _RELATIONS = ("==", "<", "<=", ">", ">=")
+_MADE_BY_HEADS = frozenset(
+    {"rank", "shift", "selector_width", "running_count", "count", "first", "last", "min_over", "max_over"}
+)
 _MOST_LETTERS = 6
+_MODULI = (2, 3)
 _MOST_CLASSES = 12
 _MOST_HINTS = 48
 #: Ridge of a probe, relative to the mean variance of the stream: few cells, many dimensions.
@@ -68,9 +72,9 @@ def hints_of(network: Network, domain: Domain, *, seed: int) -> Hints:
     asked = ask(domain, inputs, oracle.answer(inputs).values)
     trained = look(network, domain, asked)
     twins = [look(untrained_twin(network, seed + 1 + i), domain, asked) for i in range(_TWINS)]
-    effects = head_effects(oracle.forward, domain, asked)
+    effects = head_effects(Observed(network), domain, asked)
     features = list(_evaluated(feature_terms(domain, asked), asked, domain))
-    selectors = list(_evaluated(selector_terms(domain, features), asked, domain))
+    selectors = list(_evaluated(selector_terms(features, len(network.layers)), asked, domain))
     return Hints(_ranked_selectors(selectors, trained, twins, effects), _ranked_features(features, trained, twins),
                  effects)  # fmt: skip
 
@@ -90,17 +94,27 @@ def feature_terms(domain: Domain, asked: Asked) -> Iterator[Term]:
         Term(f"{end}_over", (Term(window), tokens)) for end in ("min", "max") for window in ("everywhere", "upto")
     )
     yield from (Term(pick, (Term("everywhere"), tokens)) for pick in ("first", "last"))
+    residues = [Term("%", (indices, Term("integer", (), (m,)))) for m in _MODULI]
+    yield from residues
     for code in used_codes(asked)[:_MOST_LETTERS]:
         is_letter = Term("==", (tokens, _constant(code, domain.vocabulary)))
         yield from (is_letter, Term("running_count", (is_letter,)), Term("count", (is_letter,)))
+        for residue, modulus in zip(residues, _MODULI, strict=True):
+            for r in range(modulus):
+                here = Term("and", (is_letter, Term("==", (residue, Term("integer", (), (r,))))))
+                yield from (here, Term("count", (here,)))
 
 
-def selector_terms(domain: Domain, features: list[_Evaluated]) -> Iterator[Term]:
-    """Yield windows, comparisons of features at keys and queries, and those within the prefix; keys where a bool is."""
+def selector_terms(features: list[_Evaluated], n_layers: int) -> Iterator[Term]:
+    """Yield windows, comparisons of features at keys and queries, and those within the prefix; keys where a bool is.
+
+    A first layer compares tokens and positions; only later ones can compare what heads have made.
+    """
     windows = [Term(name) for name in ("before", "upto", "after", "everywhere")]
     yield from windows
-    keys = [f.term for f in features if f.place == "position" and f.values.dtype != np.bool_]
-    queries = [f.term for f in features if f.values.dtype != np.bool_]
+    compared = [f for f in features if f.values.dtype != np.bool_ and (n_layers > 1 or not _needs_a_head(f.term))]
+    keys = [f.term for f in compared if f.place == "position"]
+    queries = [f.term for f in compared]
     for key in keys:
         for query in queries:
             for relation in _RELATIONS:
@@ -109,6 +123,11 @@ def selector_terms(domain: Domain, features: list[_Evaluated]) -> Iterator[Term]
                 if relation == "==":
                     yield from (Term("and", (Term(window), chosen)) for window in ("upto", "before"))
     yield from (Term("keys_where", (f.term,)) for f in features if f.values.dtype == np.bool_ and f.place == "position")
+
+
+def _needs_a_head(term: Term) -> bool:
+    """Say whether a feature reads other tokens, so that no first layer can have it at its queries or keys."""
+    return any(part.operator in _MADE_BY_HEADS for part in term.subterms())
 
 
 def _constant(code: int, vocabulary: Vocabulary) -> Term:

@@ -12,15 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from extract.domain import Domain
 from extract.hints import HeadEffect
 from extract.lang.batch import Batch, evaluate_term
 from extract.lang.terms import Program, Term
-from extract.model.forward import Forward
-from extract.model.trace import Hook
+from extract.model.observed import Floats, Observed, Prompts
 from extract.probe.looking import Asked
 from extract.readout import Inputs
 from extract.vocabulary import Codes
@@ -49,28 +46,28 @@ class Interchange:
         return self.n_pairs >= _FEWEST_PAIRS and self.n_followed >= _CONFIRMED * self.n_pairs
 
 
-def head_effects(forward: Forward, domain: Domain, asked: Asked) -> tuple[HeadEffect, ...]:
+def head_effects(observed: Observed, domain: Domain, asked: Asked) -> tuple[HeadEffect, ...]:
     """Measure how much the logits at the read-out move without each head, all layers in order.
 
     Cost:    1 + 2 * heads passes over the prompts of each length.
     """
-    a = forward.network.architecture
+    a = observed.network.architecture
     moved = np.zeros((a.n_layers, a.n_heads, 2))
     spread = 0.0
     for length in np.unique(asked.inputs.lengths):
         rows = np.flatnonzero(asked.inputs.lengths == length)
-        prompts = torch.from_numpy(domain.render(asked.inputs.tokens[rows, :length]).astype(np.int64))
+        prompts = domain.render(asked.inputs.tokens[rows, :length])
         offset, read = int(asked.inputs.offsets[rows[0]]), list(domain.read_positions(int(length)))
-        before, heads = _logits_and_heads(forward, prompts, offset)
-        spread += float((before[:, read] - before[:, read].mean(dim=-1, keepdim=True)).abs().sum())
+        before, heads = _logits_and_heads(observed, prompts, offset)
+        spread += float(np.abs(before[:, read] - before[:, read].mean(axis=-1, keepdims=True)).sum())
         for layer in range(a.n_layers):
             for head in range(a.n_heads):
-                mean = heads[layer][:, head].mean(dim=0, keepdim=True)
-                for kind, hook in enumerate(
-                    (_without_directly(a.n_layers, heads[layer][:, head] - mean), _replaced(layer, head, mean))
-                ):
-                    after = forward.logits(prompts, offset, hook=hook)
-                    moved[layer, head, kind] += float((after - before)[:, read].abs().sum())
+                output = heads[layer][:, head]
+                mean = output.mean(axis=0, keepdims=True)
+                direct = observed.without(prompts, offset, output - mean)
+                total = observed.with_head(prompts, offset, layer, head, mean)
+                for kind, after in enumerate((direct, total)):
+                    moved[layer, head, kind] += float(np.abs((after - before)[:, read]).sum())
     share = np.minimum(moved / max(spread, 1e-12), 1.0)
     return tuple(
         HeadEffect(layer, head, float(share[layer, head, 0]), float(share[layer, head, 1]))
@@ -80,7 +77,7 @@ def head_effects(forward: Forward, domain: Domain, asked: Asked) -> tuple[HeadEf
 
 
 def interchange(
-    forward: Forward, domain: Domain, program: Program, term: Term, layer: int, head: int, *, seed: int
+    observed: Observed, domain: Domain, program: Program, term: Term, layer: int, head: int, *, seed: int
 ) -> Interchange:
     """Swap one head's output between inputs that differ in a term, and count the answers that follow the program.
 
@@ -90,7 +87,7 @@ def interchange(
     n_pairs = n_followed = 0
     if domain.readout.kind == "argmax" and domain.readout.at != "generate":
         for base, source, expected in _pairs(domain, program, term, seed):
-            answered = _answer_with_head_of(forward, domain, base, source, layer, head)
+            answered = _answer_with_head_of(observed, domain, base, source, layer, head)
             n_pairs += len(expected)
             n_followed += int((answered == expected).all(axis=1).sum())
     return Interchange(layer, head, term, n_pairs, n_followed)
@@ -115,58 +112,33 @@ def _pairs(domain: Domain, program: Program, term: Term, seed: int) -> list[tupl
 
 
 def _answer_with_head_of(
-    forward: Forward, domain: Domain, base: Inputs, source: Inputs, layer: int, head: int
+    observed: Observed, domain: Domain, base: Inputs, source: Inputs, layer: int, head: int
 ) -> Codes:
     """Return the answers to ``base`` with one head's output taken from the run on ``source``. Shape: [input, cell]."""
-    prompts = [torch.from_numpy(domain.render(x.tokens).astype(np.int64)) for x in (base, source)]
+    prompts = [domain.render(x.tokens) for x in (base, source)]
     offset, length = int(base.offsets[0]), base.tokens.shape[1]
-    _, heads = _logits_and_heads(forward, prompts[1], offset)
-    hook = _replaced(layer, head, heads[layer][:, head])
-    logits = forward.logits(prompts[0], offset, list(domain.read_positions(length)), hook=hook)
+    _, heads = _logits_and_heads(observed, prompts[1], offset)
+    logits = observed.with_head(prompts[0], offset, layer, head, heads[layer][:, head])
     choices = list(domain.readout.choices)
-    picked = logits[..., choices].argmax(dim=-1).numpy()
+    picked = logits[:, list(domain.read_positions(length))][..., choices].argmax(axis=-1)
     codes: Codes = domain.vocabulary.output_codes[choices][picked]
     return codes
 
 
-def _logits_and_heads(forward: Forward, prompts: Tensor, offset: int) -> tuple[Tensor, list[Tensor]]:
+def _logits_and_heads(observed: Observed, prompts: Prompts, offset: int) -> tuple[Floats, list[Floats]]:
     """Return the logits of all positions, and each layer's head outputs [input, head, position, d_model]."""
-    kept: dict[str, Tensor] = {}
-
-    def keep(name: str, value: Tensor) -> Tensor:
-        if name.endswith(".heads"):
-            kept[name] = value
-        return value
-
-    logits = forward.logits(prompts, offset, hook=keep)
-    return logits, [kept[f"layers.{i}.heads"] for i in range(forward.network.architecture.n_layers)]
-
-
-def _replaced(layer: int, head: int, output: Tensor) -> Hook:
-    """Return a hook that puts an output [input or 1, position, d_model] in a head's place."""
-
-    def hook(name: str, value: Tensor) -> Tensor:
-        if name != f"layers.{layer}.heads":
-            return value
-        changed = value.clone()
-        changed[:, head] = output
-        return changed
-
-    return hook
-
-
-def _without_directly(n_layers: int, part: Tensor) -> Hook:
-    """Return a hook that takes a part [input, position, d_model] out of the final residual stream only."""
-    return lambda name, value: value - part if name == f"layers.{n_layers - 1}.residual" else value
+    names = [f"layers.{i}.heads" for i in range(observed.network.architecture.n_layers)]
+    trace = observed.trace(prompts, offset, [*names, "logits"])
+    return trace["logits"], [trace[name] for name in names]
 
 
 def carriers(
-    forward: Forward, domain: Domain, program: Program, terms: Sequence[Term], *, seed: int
+    observed: Observed, domain: Domain, program: Program, terms: Sequence[Term], *, seed: int
 ) -> tuple[Interchange, ...]:
     """Try every head for every term and return the interchanges that are confirmed, heads in order."""
-    a = forward.network.architecture
+    a = observed.network.architecture
     tried = [
-        interchange(forward, domain, program, term, layer, head, seed=seed)
+        interchange(observed, domain, program, term, layer, head, seed=seed)
         for layer in range(a.n_layers)
         for head in range(a.n_heads)
         for term in terms

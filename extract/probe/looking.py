@@ -11,17 +11,15 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from extract.domain import Domain
 from extract.lang.batch import Batch
-from extract.model.forward import Forward
+from extract.model.observed import Floats, Observed
 from extract.network import Array, Layer, Network, Norm
 from extract.readout import Inputs
 from extract.vocabulary import ABSENT, Codes
 
-Floats = NDArray[np.floating[Any]]
 Place = Literal["position", "whole", "step"]
 
 #: Inputs longer than this tell little more about a head and take the square of their length.
@@ -74,7 +72,7 @@ def ask(domain: Domain, inputs: Inputs, answers: Codes) -> Asked:
 
 def look(network: Network, domain: Domain, asked: Asked) -> Seen:
     """Run a network on the inputs and gather patterns and residual streams by place."""
-    forward, a = Forward(network), network.architecture
+    observed, a = Observed(network), network.architecture
     inputs, n, width = asked.inputs, len(asked.inputs), asked.batch.width
     sizes: dict[Place, int] = {"position": width, "whole": 1, "step": asked.written.shape[1]}
     mask: dict[Place, NDArray[np.bool_]] = {p: np.zeros((n, q), np.bool_) for p, q in sizes.items()}
@@ -85,7 +83,7 @@ def look(network: Network, domain: Domain, asked: Asked) -> Seen:
     for i in range(n):
         tokens, offset = inputs.tokens[i : i + 1, : inputs.lengths[i]], int(inputs.offsets[i])
         prompt, places, keys = _laid_out(domain, tokens, asked.written[i])
-        trace = forward.trace(torch.from_numpy(prompt), offset, names)
+        trace = observed.trace(prompt, offset, names)
         for place, positions in places.items():
             cells = slice(0, len(positions))
             mask[place][i, cells] = True

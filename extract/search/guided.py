@@ -2,13 +2,16 @@
 
 It sees hints as terms with an order and nothing else of a network. What it proposes goes through the same gate as
 everything; without hints it is empty. Candidates are counted one by one, so that it can take turns with the bank.
-Heads over hinted selectors and values come first, then pairs of what those gave, joined by one operator.
+Heads over hinted selectors and values take turns with pairs of what those gave, joined by one operator.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,11 +22,15 @@ from extract.hints import Hints
 from extract.lang.batch import Batch, Value, evaluate_term
 from extract.lang.sorts import sorts_of
 from extract.lang.terms import Term
-from extract.search.builders import EVERYWHERE, INDICES, TOKENS, choose, readable, symbol_or_integer
+from extract.search.builders import EVERYWHERE, INDICES, LENGTH, STEP, TOKENS, choose, readable, symbol_or_integer
 from extract.search.goals import Goal
 from extract.vocabulary import Vocabulary
 
 _MOST_SELECTORS, _MOST_VALUES, _MOST_PARTS = 32, 16, 96
+#: Pairs tried for each term of the first level.
+_PAIRS_PER_TURN = 2
+#: Leaves take their turn among the first, hinted or not.
+_LEAF_TURN = 3
 _PICKS = ("first", "last", "sum_over", "min_over", "max_over")
 _NUMERIC_PAIRS = ("==", "<", "<=", "-", "+", "min", "max")
 _BOOLEAN_PAIRS = ("and", "or")
@@ -45,6 +52,8 @@ class GuidedQueue:
         self._goals, self._batch, self._vocabulary = goals, batch, vocabulary
         self._cache: dict[Term, Value] = {}
         self._parts: list[tuple[Term, str]] = []
+        self._queue: list[tuple[int, int, int]] = []  # sum of places, and the places of two parts
+        self._joins: deque[Term] = deque()
         self._known: set[tuple[str, bytes]] = set()
         self._order = self._candidates(hints) if hints else iter(())
 
@@ -61,37 +70,49 @@ class GuidedQueue:
 
     # -- the order --------------------------------------------------------------------------------------------------
     def _candidates(self, hints: Hints) -> Iterator[Term]:
-        for term in self._first_level(hints):
+        """Take turns: one term of the first level, then as many pairs of those kept so far, low turns first."""
+        for _, term in sorted(self._first_level(hints), key=lambda pair: pair[0]):
             yield term
             self._keep(term)
-        parts, self._cache = self._parts[:_MOST_PARTS], {}
-        for left, right in _diagonal(len(parts)):
-            yield from self._joined(parts[left], parts[right])
+            yield from islice(self._waiting(), _PAIRS_PER_TURN)
+        yield from self._waiting()
 
-    def _first_level(self, hints: Hints) -> Iterator[Term]:
-        """Yield features, and heads whose selector and value stand high in the hints, the best pairs first."""
-        features = [hint.term for hint in hints.features]
+    def _waiting(self) -> Iterator[Term]:
+        """Yield what pairs of parts make, by the sum of their places; what is not taken waits."""
+        while self._joins or self._queue:
+            if not self._joins:
+                _, left, right = heappop(self._queue)
+                self._joins.extend(self._joined(self._parts[left], self._parts[right]))
+            else:
+                yield self._joins.popleft()
+
+    def _first_level(self, hints: Hints) -> Iterator[tuple[int, Term]]:
+        """Yield features, and heads whose selector and value stand high in the hints, each with its turn: the sum of
+        the ranks of what it is made of."""
+        features = list(dict.fromkeys([*(hint.term for hint in hints.features), TOKENS, INDICES, LENGTH, STEP]))
         selectors = [hint.term for hint in hints.selectors[:_MOST_SELECTORS]]
-        # the model's own tokens and positions are always worth moving, however well a twin shows them
-        values = list(dict.fromkeys([TOKENS, INDICES, *(f for f in features if self._is(f, "position"))]))
-        values = values[:_MOST_VALUES]
-        moves = sorted((s + v, s, v) for s in range(len(selectors)) for v in range(len(values)))
-        n_heads = max(len(moves), len(features), len(selectors))
-        for turn in range(n_heads):
-            if turn < len(features):
-                yield from self._of_feature(features[turn])
-            if turn < len(selectors):
-                yield from (Term(name, (selectors[turn],)) for name in ("selector_width", "exists"))
-            if turn < len(moves):
-                _, s, v = moves[turn]
-                yield from (Term(name, (selectors[s], values[v])) for name in _PICKS)
+        for rank, feature in enumerate(features):
+            yield (rank if feature.arguments else min(rank, _LEAF_TURN)), feature
+            if self._is(feature, "position"):
+                yield from ((rank + 1, Term(name, (feature,))) for name in ("count", "any", "all", "running_count"))
+                yield rank + 1, Term("last", (EVERYWHERE, feature))
+        # tokens, positions and letters first: they are worth moving however well an untrained network shows them
+        values = [f for f in features if self._is(f, "position")]
+        values = sorted(values, key=lambda f: any(argument.arguments for argument in f.arguments))[:_MOST_VALUES]
+        for s, selector in enumerate(selectors):
+            yield from ((s + 1, Term(name, (selector,))) for name in ("selector_width", "exists"))
+            for v, value in enumerate(values):
+                yield from ((s + v + 1, term) for term in self._moved(selector, value))
 
-    def _of_feature(self, feature: Term) -> Iterator[Term]:
-        yield feature
-        if not self._is(feature, "position"):
+    def _moved(self, selector: Term, value: Term) -> Iterator[Term]:
+        """Yield what one head makes of a value: picked, summed, the least or largest; of a bool, how often it holds."""
+        sort = sorts_of(value, self._vocabulary)[value]
+        if sort.kind == "B":
+            yield Term("sum_over", (selector, Term("int", (value,))))
             return
-        yield from (Term(name, (feature,)) for name in ("count", "any", "all", "running_count"))
-        yield Term("last", (EVERYWHERE, feature))
+        # the least of some symbols has no meaning a reader would guess: only numbers are summed and ordered
+        names = _PICKS[:2] if sort.tag == "T" else _PICKS
+        yield from (Term(name, (selector, value)) for name in names)
 
     def _joined(self, left: tuple[Term, str], right: tuple[Term, str]) -> Iterator[Term]:
         if left[1] != right[1]:
@@ -103,13 +124,15 @@ class GuidedQueue:
                 yield Term(name, (right[0], left[0]))
 
     def _keep(self, term: Term) -> None:
-        """Keep a term as a part of pairs unless an earlier one has its values, or the language refuses it."""
+        """Keep a term as a part of pairs unless an earlier one has its values, or it has not the cells of a goal."""
         values = self._values(term)
-        if values is None:
+        if values is None or not (self._is(term, "whole") or any(self._is(term, goal.shape) for goal in self._goals)):
             return
         key = (str(values.dtype), np.ascontiguousarray(values).tobytes())
-        if key not in self._known:
+        if key not in self._known and len(self._parts) < _MOST_PARTS:
             self._known.add(key)
+            for other in range(len(self._parts)):
+                heappush(self._queue, (other + len(self._parts), other, len(self._parts)))
             self._parts.append((term, "B" if values.dtype == np.bool_ else "I"))
 
     # -- the goals --------------------------------------------------------------------------------------------------
@@ -152,10 +175,3 @@ class GuidedQueue:
 
 def _equal(values: NDArray[Any], codes: NDArray[Any], mask: NDArray[np.bool_]) -> bool:
     return bool(((values == codes) | ~mask).all())
-
-
-def _diagonal(n: int) -> Iterator[tuple[int, int]]:
-    """Yield pairs left < right, those of small rank sum first."""
-    for total in range(1, 2 * n - 2):
-        for left in range(max(0, total - n + 1), (total + 1) // 2):
-            yield left, total - left

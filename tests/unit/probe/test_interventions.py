@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from extract.lang.syntax import parse_program
-from extract.model.forward import Forward
+from extract.model.observed import Observed
 from extract.probe.interventions import Interchange, carriers, interchange
 from tests.unit.probe.by_hand import PREVIOUS, PROGRAM, pair_domain, pair_network
 
@@ -16,31 +16,31 @@ OWN = parse_program("output = tokens", "every").term()
 
 
 @pytest.fixture(scope="module")
-def forward() -> Forward:
-    return Forward(pair_network())
+def observed() -> Observed:
+    return Observed(pair_network())
 
 
-def test_the_head_that_moves_a_term_carries_it(forward: Forward) -> None:
-    found = interchange(forward, DOMAIN, MEANT, MOVED, 0, 1, seed=0)
+def test_the_head_that_moves_a_term_carries_it(observed: Observed) -> None:
+    found = interchange(observed, DOMAIN, MEANT, MOVED, 0, 1, seed=0)
     assert found.n_pairs >= 24
     assert found.n_followed == found.n_pairs
     assert found.is_confirmed
 
 
-def test_another_head_and_another_term_are_not_confirmed(forward: Forward) -> None:
-    dead = interchange(forward, DOMAIN, MEANT, MOVED, 0, 0, seed=0)
+def test_another_head_and_another_term_are_not_confirmed(observed: Observed) -> None:
+    dead = interchange(observed, DOMAIN, MEANT, MOVED, 0, 0, seed=0)
     assert (dead.n_pairs >= 24, dead.n_followed) == (True, 0)
-    own = interchange(forward, DOMAIN, MEANT, OWN, 0, 1, seed=0)
+    own = interchange(observed, DOMAIN, MEANT, OWN, 0, 1, seed=0)
     assert own.n_pairs >= 24 and not own.is_confirmed
 
 
-def test_a_wrong_program_is_not_confirmed(forward: Forward) -> None:
+def test_a_wrong_program_is_not_confirmed(observed: Observed) -> None:
     wrong = parse_program(f"output = {PREVIOUS}", "every")
-    assert not interchange(forward, DOMAIN, wrong, MOVED, 0, 1, seed=0).is_confirmed
+    assert not interchange(observed, DOMAIN, wrong, MOVED, 0, 1, seed=0).is_confirmed
 
 
-def test_only_what_is_confirmed_is_claimed(forward: Forward) -> None:
-    found = carriers(forward, DOMAIN, MEANT, [MOVED, OWN], seed=0)
+def test_only_what_is_confirmed_is_claimed(observed: Observed) -> None:
+    found = carriers(observed, DOMAIN, MEANT, [MOVED, OWN], seed=0)
     assert [(f.layer, f.head, f.term) for f in found] == [(0, 1, MOVED)]
 
 
