@@ -15,6 +15,7 @@ from itertools import islice, product
 import numpy as np
 
 from extract.errors import ContradictionError
+from extract.hints import NO_HINTS, Hints
 from extract.lang.cost import program_cost
 from extract.lang.syntax import print_program
 from extract.lang.terms import Adapter, Program, Term
@@ -59,13 +60,21 @@ class _Clock:
 
 
 def synthesize(
-    oracle: Oracle, verifier: Verifier, budget: Budget, *, seed: int, n_programs: int, progress: Progress
+    oracle: Oracle,
+    verifier: Verifier,
+    budget: Budget,
+    *,
+    seed: int,
+    n_programs: int,
+    progress: Progress,
+    hints: Hints = NO_HINTS,
 ) -> Synthesis:
-    """Search programs for the oracle and verify them, round by round.
+    """Search programs for the oracle and verify them, round by round; hints change when one is found, nothing else.
 
     Raises:  ContradictionError if the oracle answers an input in two ways; errors of the oracle and the verifier pass.
     """
     loop = _Loop(oracle, verifier, budget, seed, n_programs, progress)
+    loop.hints = hints
     try:
         loop.run()
     except KeyboardInterrupt:
@@ -91,6 +100,7 @@ class _Loop:
         self.unique_to_cost: int | None = None
         self.budget_hit: str | None = None
         self._complete: dict[Adapter, int] = {}
+        self.hints = NO_HINTS
         self._tried: set[Program] = set()
         self._learned: list[Row] = []
         self._rounds_left = budget.n_rounds
@@ -140,7 +150,7 @@ class _Loop:
         budget, steps = self._budget_of_round(), self._step_search()
         gate = Gate(self.oracle, self.probes, self.gate)
         budget = budget_share(budget) if steps and steps.is_solved else budget
-        portfolio = Portfolio(gate, budget, self.progress, self.clock.is_over)
+        portfolio = Portfolio(gate, budget, self.progress, self.clock.is_over, self.hints)
         self.progress.phase("search")
         self._learned = []
         try:
@@ -347,7 +357,8 @@ class _Loop:
 
 
 _STAGES = (
-    "closed form", "automaton", "arithmetic", "bank", "last level", "divided", "agreement", "simplified", "rival",
+    "closed form", "automaton", "arithmetic", "guided", "bank", "last level", "divided", "agreement", "simplified",
+    "rival",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from extract.stages_run import Stopwatch
 
 if TYPE_CHECKING:
     from extract.cegis import Synthesis
+    from extract.hints import Hints
     from extract.oracle import Oracle
     from extract.stages_verify import TableVerifier
 
@@ -86,6 +87,7 @@ def run(request: RunRequest, progress: Progress | None = None) -> Report:
         refuse_overwrite(path, file_subject(subject), force=request.force)
 
     from extract.stages_certificate import certify_first, write_certificate
+    from extract.stages_hints import hints_for, mechanisms
     from extract.stages_judge import judge
     from extract.stages_model import oracle_of
     from extract.stages_report import python_text, run_report
@@ -93,10 +95,14 @@ def run(request: RunRequest, progress: Progress | None = None) -> Report:
 
     oracle = oracle_of(subject.checkpoint, subject.domain)
     with TableVerifier(subject, oracle, request, watch) as verifier:
-        synthesis = _synthesis(oracle, verifier, request, watch)
+        watch.phase("probe")
+        hints = hints_for(subject, request.seed)
+        synthesis = _synthesis(oracle, verifier, request, hints, watch)
         judged = tuple(judge(verifier, candidate) for candidate in synthesis.candidates)
     certified = certify_first(subject, judged, watch)
     written = write_certificate(certified, request.certificate, subject, force=request.force) if certified else None
+    seen = mechanisms(subject, judged, request.seed)
+    synthesis = replace(synthesis, properties={**synthesis.properties, **seen})
     if request.emit is not None and judged:
         write_file(request.emit, python_text(subject, judged[0].program).encode(), force=request.force)
     return run_report(subject, synthesis, judged, written, request.max_cost, watch)
@@ -128,14 +134,17 @@ def verify_program(request: VerifyRequest, progress: Progress | None = None) -> 
     return verify_report(subject, judged, written, verifier.is_interrupted, watch)
 
 
-def _synthesis(oracle: Oracle, verifier: TableVerifier, request: RunRequest, watch: Stopwatch) -> Synthesis:
+def _synthesis(
+    oracle: Oracle, verifier: TableVerifier, request: RunRequest, hints: Hints, watch: Stopwatch
+) -> Synthesis:
     """Search; after Ctrl-C, what the loop had, or the program it was asking about."""
     from extract.cegis import Synthesis, synthesize
 
     try:
         found = synthesize(
-            oracle, verifier, _budget(request), seed=request.seed, n_programs=request.n_programs, progress=watch
-        )
+            oracle, verifier, _budget(request), seed=request.seed, n_programs=request.n_programs, progress=watch,
+            hints=hints,
+        )  # fmt: skip
     except KeyboardInterrupt:
         found = Synthesis((), "none", Spent(), None, None, {}, (), 0, "interrupt")
     return found if found.candidates else replace(found, candidates=verifier.best_so_far())

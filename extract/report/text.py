@@ -99,10 +99,16 @@ def _subject_lines(report: Report) -> list[Text]:
         bound = "" if domain.size_is_exact else "at most "
         lines.append(_row("domain", f"{domain_text(report)}   {bound}{_count(domain.size)} inputs"))
     if report.search is not None:
-        held = [name.replace("_", " ") for name, holds in report.search.properties.items() if holds]
+        held = [_property_text(name) for name, holds in report.search.properties.items() if holds]
         if held:
             lines.append(_row("properties", " · ".join(held)))
     return lines
+
+
+def _property_text(name: str) -> str:
+    """Return a property in words; a term that it names keeps its spelling."""
+    words, space, term = name.partition(" ")
+    return words.replace("_", " ") + space + term
 
 
 def _verdict_lines(report: Report) -> list[Text]:

@@ -10,6 +10,7 @@ from itertools import islice
 
 import numpy as np
 
+from extract.hints import NO_HINTS, Hints
 from extract.lang.operators import DEFAULTED_NAMES
 from extract.lang.terms import Adapter, Term
 from extract.outcome import Budget, Spent
@@ -26,6 +27,7 @@ from extract.search.frame import NO_SYMBOL
 from extract.search.gate import Gate, GoalState
 from extract.search.generated import GeneratedForms
 from extract.search.goals import Goal, adapter_of, boolean_goal
+from extract.search.guided import GuidedQueue
 from extract.search.layers import Grammar
 from extract.search.machine_terms import machine_terms
 
@@ -60,6 +62,7 @@ class Portfolio:
         budget: Budget,
         progress: Progress,
         is_over: Callable[[], bool] = lambda: False,
+        hints: Hints = NO_HINTS,
     ) -> None:
         self.gate = gate
         self.oracle = gate.oracle
@@ -69,16 +72,19 @@ class Portfolio:
         self._is_over = is_over
         self.frame = gate.frame
         self.states = gate.states
+        goals = [state.goal for state in self.states]
+        self.guided = GuidedQueue(hints, goals, gate.probe_batch, self.oracle.domain.vocabulary)
         self.alternative: tuple[Adapter, list[GoalState]] | None = None
         self.complete_to_cost = 0
-        self._bank = Bank(self.frame)
+        self._bank = Bank(self.frame, memory_bytes=budget.memory_bytes)
         self._derived: list[tuple[int, Goal, int, int]] = []  # state index, boolean goal, code if true, code if false
         self._defaulted: list[tuple[int, int]] = []  # state index, code given where nothing is selected
 
     @property
     def spent(self) -> Spent:
-        """What the bank has tried so far."""
-        return Spent(n_candidates=self._bank.n_candidates, n_distinct=self._bank.n_distinct)
+        """What the bank and the guided queue have tried so far."""
+        n_candidates = self._bank.n_candidates + self.guided.n_candidates
+        return Spent(n_candidates=n_candidates, n_distinct=self._bank.n_distinct)
 
     def consider(self, index: int, term: Term, stage: str) -> bool:
         """Have the gate judge a proposed term for one goal; return whether it is exact on every input asked."""
@@ -177,6 +183,7 @@ class Portfolio:
                 break
             before = bank.n_candidates
             grammar.grow(cost)
+            self._take_guided_turn(bank.n_candidates - before)
             self.progress.advance(bank.n_candidates, None, "candidates")
             self._settle_level(bank, cost)
             self.complete_to_cost = grammar.complete_to_cost
@@ -189,6 +196,13 @@ class Portfolio:
             grammar.add_heads(_HEAD_LEVEL)
             self._settle_level(bank, _HEAD_LEVEL)
             yield "heads"
+
+    def _take_guided_turn(self, n_candidates: int) -> None:
+        """Let the guided queue try as many candidates as the bank just did, while some goal has no term."""
+        for found in self.guided.advance(n_candidates if not all(state.exact for state in self.states) else 0):
+            self.consider(found.goal, found.term, "guided")
+            if all(state.exact for state in self.states):
+                break
 
     def _settle_level(self, bank: Bank, cost: int) -> None:
         """Judge what a level hit, and try the top-level combinations it makes possible for goals still dearer."""

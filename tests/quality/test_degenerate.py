@@ -32,7 +32,7 @@ def test_constant_models_and_tiny_domains_are_solved(at: str, lengths: tuple[int
     assert result.candidates[0].cost <= 2
 
 
-@pytest.mark.parametrize("limits", [{"n_candidates": 0}, {"max_cost": 0}, {"n_rounds": 0}, {"seconds": 1e-9}])
+@pytest.mark.parametrize("limits", [{"n_candidates": 0}, {"max_cost": 0}, {"n_rounds": 0}, {"memory_bytes": 0}, {"seconds": 1e-9}])
 def test_a_budget_of_nothing_ends_at_once_without_an_error(limits: dict[str, Any]) -> None:
     result: Synthesis = solve(BITS, lambda c: ((A, B)[c.count(B) % 3 == 1],), **limits)
     assert result.spent.n_candidates < 1000
