@@ -143,7 +143,8 @@ _MODULAR = (
         lengths=(1, 11), m=5, at="every",
     ),
     _modular(
-        "caesar", lambda x: (x[-1] + 3) % 6, "output = (tokens + 3) % 6", alphabet=integers(0, 5), lengths=(1, 5), m=6,
+        "caesar", lambda x: (x[-1] + 3) % 6, "output = table(tokens, {0: 3, 1: 4, 2: 5, 4: 1, 5: 2}, 0)",
+        alphabet=integers(0, 5), lengths=(1, 5), m=6,
         at="every",
     ),
     _modular(
@@ -194,7 +195,7 @@ _RETRIEVAL = (
     ),
     _retrieval(
         "drop_first", "generate", lambda t: t[1:],
-        "output = first(select(indices, step, '=='), shift(tokens, -1))\noutput_length = length - 1",
+        "output = first(select(indices, step, '>'), tokens)\noutput_length = length - 1",
     ),
     _retrieval(
         "repeat_twice", "generate", lambda t: t + t, lengths=(1, 5), longest=10,
@@ -207,11 +208,12 @@ _RETRIEVAL = (
     ),
     _retrieval(
         "every_second_token", "generate", lambda t: t[::2],
-        "output = first(select(indices, step * 2, '=='), tokens)\noutput_length = (length + 1) // 2",
+        "output = first(select(indices, step + step, '=='), tokens)\noutput_length = length - length // 2",
     ),
     _retrieval(
         "sort_letters_descending", "generate", lambda t: tuple(sorted(t, reverse=True)),
-        "output = last(select(rank(tokens), length - 1 - step, '=='), tokens)\noutput_length = length",
+        "notless = selector_width(select(tokens, tokens, '>='))\n"
+        "output = max_over(select(notless, step, '>'), tokens)\noutput_length = length",
     ),
     _retrieval(
         "deduplicate", "generate", _deduplicated, longest=4,
@@ -268,7 +270,7 @@ _CONDITIONAL = (
     ),
     _conditional(
         "sign_of_comparison", 2, integers(-20, 20), lambda x: (x[0] > x[1]) - (x[0] < x[1]),
-        "output = min(1, max(-1, first(everywhere, tokens) - last(everywhere, tokens)))", integers(-1, 1),
+        "output = count(indices == selector_width(select(tokens, tokens, '>'))) - 1", integers(-1, 1),
     ),
     _conditional(
         "clamp", 2, integers(-15, 15), lambda x: min(max(x[0], x[1]), 5),
@@ -276,7 +278,7 @@ _CONDITIONAL = (
     ),
     _conditional(
         "choose_by_first", 3, integers(-5, 5), lambda x: x[1] if x[0] > 0 else x[2],
-        "output = last(everywhere, tokens if first(everywhere, tokens) <= 0 else shift(tokens, 1))",
+        "output = last(select(shift(tokens, 2), 1, '<'), tokens)",
     ),
     _conditional(
         "sum_if_increasing", 2, integers(-15, 15), lambda x: x[0] + x[1] if x[0] < x[1] else x[0] - x[1],

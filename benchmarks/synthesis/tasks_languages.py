@@ -33,7 +33,7 @@ _TOMITA_TASKS = (
     _tomita(1, "1*", lambda w: "0" not in w, "output = int(all(tokens == '1'))"),
     _tomita(
         2, "(10)*", lambda w: w == "10" * (len(w) // 2),
-        "output = int(all(not tokens == shift(tokens, 1, '0')) and last(everywhere, tokens, '0') == '0')",
+        "falls = tokens < shift(tokens, 1)\noutput = 0 if count(falls) < count(not falls) else 1",
     ),
     _tomita(
         3, "no odd run of 1s followed by an odd run of 0s", lambda w: not _has_odd_runs(w),
@@ -169,7 +169,7 @@ _NEXT_TASKS = (
         name="last_non_2_is_0", family="next symbols", source=_DRASP.format("{0,1,2}*02*"), alphabet=("0", "1", "2"),
         lengths=(0, 8), at="multilabel", reference=_next_012, outputs=("0", "1", "2", EOS),
         best="output['0'] = True\noutput['1'] = True\noutput['2'] = True\n"
-        f"output['{EOS}'] = last(keys_where(not tokens == '2'), tokens) == '0'",
+        f"output['{EOS}'] = last(select(tokens, '2', '<'), tokens) == '0'",
     ),
     SynthesisTask(
         name="a_or_b_d_b_or_c", family="next symbols", source=_DRASP.format("(a|b)*d(b|c)*"),
