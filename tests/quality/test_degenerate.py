@@ -32,11 +32,18 @@ def test_constant_models_and_tiny_domains_are_solved(at: str, lengths: tuple[int
     assert result.candidates[0].cost <= 2
 
 
-@pytest.mark.parametrize("limits", [{"n_candidates": 0}, {"max_cost": 0}, {"n_rounds": 0}, {"memory_bytes": 0}, {"seconds": 1e-9}])
+@pytest.mark.parametrize("limits", [{"n_candidates": 0}, {"max_cost": 0}, {"n_rounds": 0}, {"seconds": 1e-9}])
 def test_a_budget_of_nothing_ends_at_once_without_an_error(limits: dict[str, Any]) -> None:
     result: Synthesis = solve(BITS, lambda c: ((A, B)[c.count(B) % 3 == 1],), **limits)
     assert result.spent.n_candidates < 1000
     assert all(isinstance(c.verdict, Certified | Refuted) for c in result.candidates)
+
+
+def test_no_memory_to_hold_values_changes_no_program() -> None:
+    function: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda c: ((A, B)[c.count(B) % 2],)  # noqa: E731
+    plain, bare = (solve(BITS, function, memory_bytes=n).candidates[0] for n in (1 << 30, 0))
+    assert isinstance(bare.verdict, Certified)
+    assert bare.program == plain.program
 
 
 class _Fickle(Oracle):
