@@ -6,6 +6,7 @@ memory. It knows no operator.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -111,6 +112,27 @@ def telling_cells(goal: Goal, most: int = _MOST_CELLS) -> Cells:
     turn = np.arange(len(probe)) - np.repeat(starts, counts)
     order = by_code[np.lexsort((spread[by_code], turn))][:most]
     return Cells(probe[order], query[order], goal.target[probe[order], query[order]], codes[order])
+
+
+#: Bits by which what is wanted must exceed what was tried, or chance would explain a fit.
+MARGIN_BITS = 20.0
+
+
+def surprise(cells: Cells, best_right: int) -> float:
+    """Return the bits that tell which cells the best plain term gets wrong, and their values: what is left to explain.
+
+    Units:   bits; ``best_right`` is how many cells the best bank term or constant gets right.
+    """
+    n, n_wrong = len(cells), len(cells) - best_right
+    n_codes = len(np.unique(cells.codes))
+    ways = math.lgamma(n + 1) - math.lgamma(n_wrong + 1) - math.lgamma(n - n_wrong + 1)
+    return ways / math.log(2) + n_wrong * math.log2(max(1, n_codes - 1))
+
+
+def most_right(cells: Cells, lists: Sequence[Terms]) -> int:
+    """Return on how many cells the best of some terms, or the commonest wanted value, is right."""
+    best = int(np.unique(cells.codes, return_counts=True)[1].max(initial=0))
+    return max([best, *(int((terms.values == cells.target).sum(axis=1).max(initial=0)) for terms in lists)])
 
 
 def n_cells_for(n_terms: int) -> int:

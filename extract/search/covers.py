@@ -2,11 +2,12 @@
 
 ``T = a and b`` needs both sides to hold wherever T does (containment) and one of them to fail wherever T fails
 (cover); ``T = max(a, b)`` needs both at most T and one equal to it. A search for the least covers branches on the
-cell that fewest sides cover.
+cell that fewest sides cover. ``bits`` is what the goal has to tell: three sides are not tried where chance would fit them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.search.columns import Effort, Terms, Words, packed, unique_rows
+from extract.search.columns import MARGIN_BITS, Effort, Terms, Words, packed, unique_rows
 
 Array = NDArray[Any]
 
@@ -40,7 +41,7 @@ class Cover(NamedTuple):
     sides: tuple[Side, ...]
 
 
-def connective_covers(terms: Terms, target: Array, effort: Effort) -> Iterator[Cover]:
+def connective_covers(terms: Terms, target: Array, effort: Effort, bits: float) -> Iterator[Cover]:
     """Yield conjunctions and disjunctions of two or three booleans or their negations that give the target."""
     if target.all() or not target.any() or not len(terms):
         return
@@ -53,13 +54,13 @@ def connective_covers(terms: Terms, target: Array, effort: Effort) -> Iterator[C
         inside = np.flatnonzero(holds[:, wanted].all(axis=1))
         explained = ~holds[np.ix_(inside, np.flatnonzero(~wanted))]
         fresh = index[inside] >= terms.n_old
-        for cost, chosen in _covers(explained, costs[inside], fresh, effort):
+        for cost, chosen in _covers(explained, costs[inside], fresh, effort, bits):
             sides = tuple(Side(int(index[inside[k]]), bool(negated[inside[k]])) for k in chosen)
             found.append(Cover(cost, name, sides))
     yield from sorted(found)
 
 
-def extreme_covers(terms: Terms, target: Array, effort: Effort) -> Iterator[Cover]:
+def extreme_covers(terms: Terms, target: Array, effort: Effort, bits: float) -> Iterator[Cover]:
     """Yield minima and maxima of two or three integers that give the target."""
     found: list[Cover] = []
     for name in ("min", "max"):
@@ -67,12 +68,14 @@ def extreme_covers(terms: Terms, target: Array, effort: Effort) -> Iterator[Cove
         inside = np.flatnonzero(beyond.all(axis=1))
         explained = terms.values[inside] == target
         fresh = inside >= terms.n_old
-        for cost, chosen in _covers(explained, terms.costs[inside], fresh, effort):
+        for cost, chosen in _covers(explained, terms.costs[inside], fresh, effort, bits):
             found.append(Cover(cost, name, tuple(Side(int(inside[k]), False) for k in chosen)))
     yield from sorted(found)
 
 
-def _covers(explained: Array, costs: Array, fresh: Array, effort: Effort) -> list[tuple[int, tuple[int, ...]]]:
+def _covers(
+    explained: Array, costs: Array, fresh: Array, effort: Effort, bits: float
+) -> list[tuple[int, tuple[int, ...]]]:
     """Return the cheapest sets of two, else three, rows that explain every column and hold a fresh row."""
     some = np.flatnonzero(explained.any(axis=1) & ~explained.all(axis=1))
     some = some[np.argsort(costs[some], kind="stable")]
@@ -83,6 +86,8 @@ def _covers(explained: Array, costs: Array, fresh: Array, effort: Effort) -> lis
         return []
     search = _Search(words, explained[some], effort)
     for size in (2, 3):
+        if size == 3 and 3 * math.log2(len(some)) + MARGIN_BITS > bits:
+            break  # one of so many triples would fit by chance
         found = {tuple(sorted(int(some[k]) for k in rows)) for rows in islice(search.covers(size), _MOST_COVERS)}
         kept = [(int(costs[list(rows)].sum()) + size - 1, rows) for rows in found if fresh[list(rows)].any()]
         if kept:

@@ -7,13 +7,14 @@ bank's booleans and comparisons of two cheap bank integers, which need not be in
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.search.columns import Effort, Terms, packed, unique_rows
+from extract.search.columns import MARGIN_BITS, Effort, Terms, packed, unique_rows
 from extract.search.comparisons import compare
 from extract.search.joins import Pair
 
@@ -97,12 +98,16 @@ def leaves_of(matches: Array, costs: Array) -> Leaves:
 
 
 class Learner:
-    """Finds cheap decision trees over fixed leaves and conditions."""
+    """Finds cheap decision trees over fixed leaves and conditions.
 
-    def __init__(self, leaves: Leaves, conditions: Conditions, effort: Effort) -> None:
+    ``bits`` is what the goal has to tell beyond its best leaf: a tree of several conditions must not take more.
+    """
+
+    def __init__(self, leaves: Leaves, conditions: Conditions, effort: Effort, bits: float) -> None:
         self._leaves = leaves
         self._conditions = conditions
         self._effort = effort
+        self._bits = bits
         self._leaf_cells = leaves.bits.astype(np.float32)
         self._condition_cells = conditions.bits.astype(np.float32)
 
@@ -113,10 +118,18 @@ class Learner:
             return []
         cells = np.ones(n_cells, dtype=np.bool_)
         for depth in range(1, _DEEPEST + 1):
+            if self._needs(depth) > self._bits:
+                return []  # so many trees are tried that one would fit by chance
             tree = self._best(cells, depth)
             if tree is not None:
-                return [tree]
+                return [tree] if self._needs(_n_conditions(tree)) <= self._bits else []
         return []
+
+    def _needs(self, n_conditions: int) -> float:
+        """Return the bits that choose the conditions and leaves of a tree, and the margin unless it is a single one."""
+        per_condition, per_leaf = (math.log2(len(part)) for part in (self._conditions.bits, self._leaves.bits))
+        margin = MARGIN_BITS if n_conditions > 1 else 0.0
+        return n_conditions * per_condition + (n_conditions + 1) * per_leaf + margin
 
     def _best(self, cells: NDArray[np.bool_], depth: int) -> Tree | None:
         alone = self._leaves.bits[:, cells].all(axis=1)
@@ -162,3 +175,9 @@ class Learner:
             if best is None or cost < best.cost:
                 best = Tree(cost, int(row), then, otherwise)
         return best
+
+
+def _n_conditions(tree: Tree) -> int:
+    if tree.then is None or tree.otherwise is None:
+        return 0
+    return 1 + _n_conditions(tree.then) + _n_conditions(tree.otherwise)

@@ -6,6 +6,7 @@ plain table comes last. It reads no cells.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ class Table(NamedTuple):
 
     Shapes: ``keys`` [entry, 1 or 2] narrow values, ``codes`` [entry] wanted codes (0 and 1 for a boolean goal).
     ``are_symbols`` says of each key whether its values are symbols; ``n_cells`` is how many cells showed the table.
+    ``spare_bits`` are left of what the goal has to tell when the choice of the terms is paid for: a plain table must
+    not take more.
     """
 
     terms: tuple[Term, ...]
@@ -40,18 +43,30 @@ class Table(NamedTuple):
     are_symbols: tuple[bool, ...]
     is_boolean: bool
     n_cells: int
+    spare_bits: float
 
 
 def fitted(table: Table, vocabulary: Vocabulary) -> list[Proposal]:
     """Return the cheapest forms that give every entry of a table; the plain table only where none does."""
     found = {proposal(term) for term in _forms(table, vocabulary)}
-    if not found and len(table.codes) * _CELLS_PER_ENTRY <= table.n_cells:
+    if not found and _is_supported(table):
         found = {min(map(proposal, plain_tables(table, vocabulary)), key=lambda p: p.cost)}
     return sorted(found, key=lambda p: (p.cost, repr(p.term)))[:_MOST_PROPOSED]
 
 
+def _is_supported(table: Table) -> bool:
+    """Say whether a plain table says more of the goal than chance and its own entries would."""
+    bits = len(table.codes) * math.log2(max(2, len(np.unique(table.codes))))
+    return len(table.codes) * _CELLS_PER_ENTRY <= table.n_cells and bits <= table.spare_bits
+
+
 def _forms(table: Table, vocabulary: Vocabulary) -> Iterator[Term]:
     wanted = table.codes.astype(np.int64)
+    if len(table.terms) == 1 and not table.is_boolean:
+        base = SYMBOL_BASE if table.are_symbols[0] else 0
+        if (table.keys[:, 0].astype(np.int64) + base == wanted).all():
+            yield table.terms[0]
+            return
     codes = sorted({int(c) for c in wanted})
     if table.is_boolean:
         yield from _conditions(table, wanted == 1, vocabulary)

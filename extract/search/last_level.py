@@ -7,6 +7,7 @@ only at combinations with a part of exactly the level's cost, so that calls at r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -20,15 +21,18 @@ from extract.search import covers, decisions, joins
 from extract.search.bank import Bank, Key, Tag
 from extract.search.builders import binary, choose, integer, symbol_or_integer
 from extract.search.columns import (
+    MARGIN_BITS,
     Cells,
     Effort,
     Proposal,
     Terms,
     keys_of,
+    most_right,
     n_cells_for,
     n_terms,
     proposal,
     read,
+    surprise,
     telling_cells,
 )
 from extract.search.comparisons import comparison_pairs
@@ -83,15 +87,16 @@ def _read(bank: Bank, goal: Goal, cost: int) -> tuple[Cells, dict[Tag, Terms], T
 def _of_booleans(bank: Bank, goal: Goal, cost: int, *, has_tables: bool) -> Iterator[Proposal]:
     cells, integers, booleans = _read(bank, goal, cost)
     target = cells.target.astype(np.bool_)
+    bits = surprise(cells, most_right(cells, [booleans]))
     for tag in _TAGS:
         found = comparison_pairs(integers[tag], target, _effort(bank), has_le=tag == "N")
         yield from islice((_compared(bank, integers[tag], pair) for pair in found), _MOST_KEPT)
-    covered = covers.connective_covers(booleans, target, _effort(bank))
+    covered = covers.connective_covers(booleans, target, _effort(bank), bits)
     yield from islice((_covered(bank, booleans, cover) for cover in covered), _MOST_KEPT)
     yield from islice(_exclusive(bank, booleans, target), _MOST_KEPT)
     if has_tables:
-        yield from _tables(bank, goal, cells, [*integers.values()])
-    yield from _heads(bank, goal, cells, cost, None, has_tables=has_tables)
+        yield from _tables(bank, goal, cells, [*integers.values()], bits)
+    yield from _heads(bank, goal, cells, cost, None, bits=bits, has_tables=has_tables)
 
 
 def _compared(bank: Bank, terms: Terms, pair: joins.Pair) -> Proposal:
@@ -125,15 +130,16 @@ def _exclusive(bank: Bank, booleans: Terms, target: NDArray[np.bool_]) -> Iterat
 # -- integer goals --------------------------------------------------------------------------------------------------
 def _of_integers(bank: Bank, goal: Goal, cost: int) -> Iterator[Proposal]:
     cells, integers, booleans = _read(bank, goal, cost)
+    bits = surprise(cells, most_right(cells, [integers[goal.tag]] if goal.tag else []))
     if goal.tag == "N":
         yield from _arithmetic(bank, integers["N"], cells.target)
     if goal.tag:
-        found = covers.extreme_covers(integers[goal.tag], cells.target, _effort(bank))
+        found = covers.extreme_covers(integers[goal.tag], cells.target, _effort(bank), bits)
         yield from islice((_covered(bank, integers[goal.tag], cover) for cover in found), _MOST_KEPT)
     yield from _decisions(bank, goal, cells, integers, booleans)
-    yield from _tables(bank, goal, cells, [*integers.values()])
+    yield from _tables(bank, goal, cells, [*integers.values()], bits)
     varied = (integers["N"].values != integers["N"].values[:, :1]).any(axis=1)
-    yield from _heads(bank, goal, cells, cost, integers["N"].take(np.flatnonzero(varied)[:_MOST_ADDED]))
+    yield from _heads(bank, goal, cells, cost, integers["N"].take(np.flatnonzero(varied)[:_MOST_ADDED]), bits=bits)
 
 
 def _arithmetic(bank: Bank, terms: Terms, target: Array) -> Iterator[Proposal]:
@@ -194,12 +200,13 @@ def _decisions(bank: Bank, goal: Goal, cells: Cells, integers: dict[Tag, Terms],
             return leaf(tree.row)
         return choose(condition(tree.row), built(tree.then), built(tree.otherwise))
 
-    for tree in decisions.Learner(leaves, conditions, _effort(bank)).trees():
+    bits = surprise(cells, int(leaves.bits.sum(axis=1).max(initial=0)))
+    for tree in decisions.Learner(leaves, conditions, _effort(bank), bits).trees():
         yield proposal(built(tree))
 
 
 # -- tables and heads, for both kinds of goals ----------------------------------------------------------------------
-def _tables(bank: Bank, goal: Goal, cells: Cells, lists: list[Terms]) -> Iterator[Proposal]:
+def _tables(bank: Bank, goal: Goal, cells: Cells, lists: list[Terms], bits: float) -> Iterator[Proposal]:
     """Yield short forms of the goal as a function of one term, and of two terms of one or two sorts."""
     lists = [terms.cheapest(_MOST_KEYS) for terms in lists]
     is_symbol = np.concatenate([np.full(len(terms), tag == "T") for tag, terms in zip(_TAGS, lists, strict=True)])
@@ -217,16 +224,28 @@ def _tables(bank: Bank, goal: Goal, cells: Cells, lists: list[Terms]) -> Iterato
             if listed is not None:
                 sources = tuple(bank.term(int(ids[row])) for row in dependency.rows)
                 symbols = tuple(bool(is_symbol[order[row]]) for row in dependency.rows)
-                table = Table(sources, *listed, symbols, goal.kind == "B", len(cells))
+                spare = bits - len(sources) * math.log2(len(terms)) - MARGIN_BITS
+                table = Table(sources, *listed, symbols, goal.kind == "B", len(cells), spare)
                 proposed += fitted(table, bank.frame.vocabulary)
         yield from sorted(proposed, key=lambda p: p.cost)[:_MOST_KEPT]
 
 
 def _heads(
-    bank: Bank, goal: Goal, cells: Cells, cost: int, added: Terms | None, *, has_tables: bool = True
+    bank: Bank,
+    goal: Goal,
+    cells: Cells,
+    cost: int,
+    added: Terms | None,
+    *,
+    bits: float,
+    has_tables: bool = True,
 ) -> Iterator[Proposal]:
     search = HeadSearch(bank, goal, cells, cost, lambda: Effort(_effort(bank).left // 4))
-    found = [*search.proposals(added, has_tables=has_tables), *search.met(), *islice(search.widths(), _MOST_KEPT)]
+    found = [
+        *search.proposals(added, bits if has_tables else None),
+        *search.met(),
+        *islice(search.widths(), _MOST_KEPT),
+    ]
     yield from sorted(found, key=lambda p: p.cost)[:_MOST_KEPT]
 
 

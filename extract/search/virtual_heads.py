@@ -6,6 +6,7 @@ the head determines the goal on sampled conflicts, the table from head to goal i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from extract.lang.operators import MEAN_SCALE, RELATIONS
 from extract.lang.terms import Term
 from extract.search.bank import Bank, Key, Tag
 from extract.search.builders import NAMES, binary, symbol_or_integer
-from extract.search.columns import Cells, Effort, Proposal, Terms, proposal, shapes_of
+from extract.search.columns import MARGIN_BITS, Cells, Effort, Proposal, Terms, proposal, shapes_of
 from extract.search.dependencies import entries_of, separated
 from extract.search.fits import Table, fitted
 from extract.search.frame import NO_SYMBOL
@@ -44,9 +45,13 @@ class HeadSearch:
         self._bank, self._goal, self._cells, self._cost, self._effort = bank, goal, cells, cost, effort
         self._all = slice(0, len(cells))
 
-    def proposals(self, added: Terms | None, *, has_tables: bool) -> Iterator[Proposal]:
-        """Yield heads and functions of heads that give the goal; ``added`` are integers to add to a head."""
-        self._has_tables = has_tables
+    def proposals(self, added: Terms | None, bits: float | None) -> Iterator[Proposal]:
+        """Yield heads and functions of heads that give the goal.
+
+        ``added`` are integers to add to a head; ``bits`` is what the goal has to tell to a function of a head, None if
+        those are not wanted.
+        """
+        self._bits = bits
         for shape in shapes_of(self._goal):
             masks, ids = self._selectors(Key("S", "", shape))
             if not len(ids):
@@ -146,13 +151,18 @@ class HeadSearch:
             for row in range(len(added) if added is not None else 0):
                 assert added is not None
                 yield from self._with(heads, build, n_old, added, row)
-        for name in ("first", "last", "sum") if self._has_tables else ():
+        for name in ("first", "last", "sum") if self._bits is not None else ():
             if (name != "sum") == (tag != "") or (name == "sum" and tag == "N"):
                 yield from self._tables(name, heads, build, n_old)
 
     # -- one head -----------------------------------------------------------------------------------------------------
     def _found(
-        self, heads: Heads, test: Bilinear, n_old: tuple[int, int], value: Callable[..., Array], wanted: Array,
+        self,
+        heads: Heads,
+        test: Bilinear,
+        n_old: tuple[int, int],
+        value: Callable[..., Array],
+        wanted: Array,
         share: int = 1,
     ) -> Iterator[tuple[int, int]]:
         """Yield the surviving pairs whose head is the wanted value on every chosen cell."""
@@ -270,7 +280,9 @@ class HeadSearch:
                 if listed is None:
                     continue
                 is_symbol = build.tag == "T"
-                table = Table((build.head(name, i, j),), *listed, (is_symbol,), self._goal.kind == "B", len(codes))
+                spare = (self._bits or 0.0) - math.log2(len(heads.masks) * len(heads.values)) - MARGIN_BITS
+                head = build.head(name, i, j)
+                table = Table((head,), *listed, (is_symbol,), self._goal.kind == "B", len(codes), spare)
                 yield from fitted(table, self._bank.frame.vocabulary)
                 n_left -= 1
                 if not n_left:
@@ -285,9 +297,7 @@ class HeadSearch:
         first, second = first[differ], second[differ]
         for start in range(0, len(pairs[0]), 1 << 11):
             s, v = (part[start : start + (1 << 11)] for part in pairs)
-            values = (
-                heads.summed(s, v, self._all) if name == "sum" else heads.chosen(name, s, v, self._all, default)
-            )
+            values = heads.summed(s, v, self._all) if name == "sum" else heads.chosen(name, s, v, self._all, default)
             narrow = values.max(axis=1).astype(np.int64) - values.min(axis=1) < 256
             kept = np.flatnonzero(narrow)
             for part in (slice(0, 64), slice(64, None)):

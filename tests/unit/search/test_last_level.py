@@ -152,7 +152,7 @@ def test_the_greatest_of_three_is_written_with_comparisons_that_no_bank_holds() 
     target = values.max(axis=0)
     leaves = leaves_of(values == target, terms.costs)
     conditions = conditions_of(nothing, [terms])
-    trees = Learner(leaves, conditions, Effort(1 << 26)).trees()
+    trees = Learner(leaves, conditions, Effort(1 << 26), 1000.0).trees()
 
     def given_by(tree: Tree) -> Array:
         if tree.then is None or tree.otherwise is None:
