@@ -2,7 +2,7 @@
 
 ``T = a and b`` needs both sides to hold wherever T does (containment) and one of them to fail wherever T fails
 (cover); ``T = max(a, b)`` needs both at most T and one equal to it. A search for the least covers branches on the
-cell that fewest sides cover. ``bits`` is what the goal has to tell: three sides are not tried where chance would fit them.
+cell that fewest sides cover. ``bits`` is what the goal has to tell: no three sides are tried where chance would do.
 """
 
 from __future__ import annotations
