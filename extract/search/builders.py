@@ -12,7 +12,7 @@ from extract.vocabulary import SYMBOL_BASE, Vocabulary
 #: The kernels' names of operators, as the language spells them.
 NAMES: dict[str, str] = {
     "tokens": "tokens", "indices": "indices", "length": "length", "step": "step", "symbol": "symbol",
-    "prompt_length": "prompt_length",
+    "prompt_length": "prompt_length", "horner": "horner", "table": "table",
     "integer": "integer", "before": "before", "upto": "upto", "after": "after", "everywhere": "everywhere",
     "not": "not", "int": "int", "rank": "rank", "shift": "shift", "count": "count", "any": "any", "all": "all",
     "running_count": "running_count", "keys_where": "keys_where", "select": "select", "select_and": "and",

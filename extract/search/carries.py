@@ -54,9 +54,7 @@ def _spelled(values: list[int], n_carries: int, m: int, domain: Domain) -> Itera
     value = _value_of_token(values, domain)
     letters = [v for v in sorted(set(values)) if any((v + c) // m != c for c in range(n_carries))]
     listed: tuple[Datum, ...] = tuple(letters)
-    moves: tuple[Datum, ...] = tuple(
-        tuple(min((v + c) // m, n_carries - 1) for v in letters) for c in range(n_carries)
-    )
+    moves: tuple[Datum, ...] = tuple(tuple(min((v + c) // m, n_carries - 1) for v in letters) for c in range(n_carries))
     before = Term("shift", (Term("scan", (value,), (0, listed, moves)),), (1,))
     yield Term("%", (Term("+", (value, before)), integer(m)))
 

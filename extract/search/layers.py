@@ -1,14 +1,15 @@
 """Cost-ordered growth of a bank: one method per family of productions, cheapest terms first.
 
 The searched fragment is stated here and nowhere else: the leaves but ``prompt_length``; elementwise arithmetic with
-``abs`` (division, remainder and multiplication by an offered constant of at least 2 only); comparisons within a tag
-(``<=`` of numbers only); ``and``, ``or``, ``not`` of booleans and of selectors; ``select`` over bank terms with the
-listed relations, and ``keys_where``; ``rank``, ``running_count``, ``shift`` by the listed distances without a
-default; and every aggregate of the language but ``mean``, without a default. It has no ``if``, ``table``, ``scan``,
-``horner`` or ``!=``: other stages propose those. Cells have the frame's integer type: a term whose values leave it is
-filed under the wrapped values, and the gate refutes it if they mattered. Costs are tree
-costs (a shared part counts at each use), an upper bound on the language's cost. A family whose next level would not
-fit the work left is skipped and the bank is no longer complete at that cost: ``complete_to_cost`` says how far it is.
+``abs`` (division, remainder and multiplication by an offered constant of at least 2, and products of leaves);
+comparisons within a tag (``<=`` of numbers only); ``and``, ``or``, ``not`` of booleans and of selectors; ``select``
+over bank terms with the listed relations (``!=`` of leaves only), and ``keys_where``; ``horner`` with factor 1, or 2
+and an offered modulus, and tables of letters' signs; ``rank``, ``running_count``, ``shift`` by the listed distances
+without a default; and every aggregate of the language but ``mean``, without a default. It has no ``if``, no other
+tables, no ``scan`` and no other ``!=``: other stages propose those. Cells have the frame's integer type: a term whose
+values leave it is filed under the wrapped values, and the gate refutes it if they mattered. Costs are tree costs (a
+shared part counts at each use), an upper bound on the language's cost. A family whose next level would not fit the
+work left is skipped and the bank is no longer complete at that cost: ``complete_to_cost`` says how far it is.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from extract.search.bank import Bank, Key, Origin, Tag
 from extract.search.builders import NAMES
 from extract.search.frame import NO_SYMBOL, SHAPES, Shape
 from extract.search.meanings import leaf, shifted
+from extract.search.running import horner_forms, horner_rows, letter_values, table_rows
 
 Array = NDArray[Any]
 
@@ -32,6 +34,7 @@ _BLOCK_CELLS = 1 << 22
 _HEAD_SELECTORS, _HEAD_VALUES, _HEAD_BLOCK = 512, 40, 64
 _TAGS: tuple[Tag, ...] = ("T", "N")
 _SHIFTS = (1, 2, -1)
+_PRODUCT_COST = 3
 _RELATIONS = ("==", "<", "<=", ">", ">=")
 #: Shares of the work by what is computed, so that the many position-shaped terms do not starve the few sequence-wide
 #: ones, which most answers are made of.
@@ -47,16 +50,26 @@ class Grammar:
 
     ``work`` is the number of cells that may be computed in all (machine independent, shared out by ``_SHARES``);
     ``constants`` are the integers offered (cost 1 up to 2 in absolute value, 2 beyond), ``symbols`` the names offered
-    as symbol constants.
+    as symbol constants, ``letters`` those of the alphabet.
     """
 
-    def __init__(self, bank: Bank, *, constants: tuple[int, ...], symbols: tuple[str, ...], work: int) -> None:
+    def __init__(
+        self,
+        bank: Bank,
+        *,
+        constants: tuple[int, ...],
+        symbols: tuple[str, ...],
+        work: int,
+        letters: tuple[str, ...] = (),
+    ) -> None:
         self.bank = bank
         self.frame = bank.frame
         self._work = {pool: int(share * work) for pool, share in _SHARES.items()}
         self.constants = constants
         self.symbols = symbols
+        self.letters = letters
         self.complete_to_cost = 0
+        self._token_ids = np.zeros(0, dtype=np.int32)
         self.is_complete = not bank.is_refined
         self._constant_ids = {value: i for value in constants if (i := bank.constant_id(value)) >= 0}
         self._token_tag: Tag = "N" if self.frame.vocabulary.numeric else "T"
@@ -70,7 +83,9 @@ class Grammar:
         """Add every term of exactly this tree cost, as far as the work allows."""
         if cost <= 2:
             self._leaves(cost)
+        self._letter_values(cost)
         self._unary(cost)
+        self._running(cost)
         self._selectors(cost)
         self._aggregates(cost)
         self._arithmetic(cost)
@@ -116,7 +131,7 @@ class Grammar:
     # -- leaves -----------------------------------------------------------------------------------------------------
     def _leaves(self, cost: int) -> None:
         if cost == 1:
-            self._leaf(Key("I", self._token_tag, "position"), "tokens")
+            self._token_ids = self._leaf(Key("I", self._token_tag, "position"), "tokens")
             self._leaf(Key("I", "N", "position"), "indices")
             self._leaf(Key("I", "N", "whole"), "length")
             if self.frame.prompts is not None:
@@ -168,6 +183,22 @@ class Grammar:
                 moved = shifted(rows, k, NO_SYMBOL if key.tag == "T" else 0, frame.valid)
                 self._append(key, moved, "shift", (ids,), cost, (k,))
 
+    def _letter_values(self, cost: int) -> None:
+        """Add the signed values of letters, which sums along the input are made of."""
+        ids = self._token_ids
+        for data, table_cost in letter_values(self.letters):
+            if table_cost == cost and len(ids) and self._token_tag == "T":
+                rows = table_rows(self.frame.tokens[None], data, self.frame)
+                self._append(Key("I", "N", "position"), rows, "table", (ids,), cost, data)
+
+    def _running(self, cost: int) -> None:
+        """Add sums and base-b values along the input."""
+        key = Key("I", "N", "position")
+        for data, node in horner_forms(self.constants):
+            rows, ids = self.bank.rows(key, cost - node)
+            if len(ids) and self._afford(2 * rows.size, "position"):
+                self._append(key, horner_rows(rows, data), "horner", (ids,), cost, data)
+
     def _boolean_reductions(self, rows: Array, ids: NDArray[np.int32], cost: int) -> None:
         if not len(ids):
             return
@@ -189,7 +220,8 @@ class Grammar:
                 queries_key = Key("I", keys_key.tag, shape)
                 n_cells = frame.n_probes * frame.n_queries(shape) * frame.valid.shape[1]
                 for left, right in self._pairs(keys_key, queries_key, cost - 1, n_cells * len(_RELATIONS), "selector"):
-                    for relation in _RELATIONS:
+                    # of dearer terms "not equal" is left to the negation of a selector
+                    for relation in (*_RELATIONS, "!=") if cost == 3 else _RELATIONS:
                         mask = kernels.relate(relation, left[0], right[0], frame.valid)
                         self._cross(Key("S", "", shape), mask, "select", (left[1], right[1]), cost, (relation,))
         for left_shape in self._shapes:
@@ -251,7 +283,9 @@ class Grammar:
             for left_cost, right_cost in self._costs(left_key, right_key, cost - 1, 4 * n_cells, shape):
                 # of a commuting pair in one bucket only the order with the cheaper left side is made
                 commuting = () if left_key == right_key and left_cost > right_cost else ("add", "min", "max")
-                for name in (*commuting, "sub"):
+                # products of dearer terms leave the cells' range and fit little
+                products = ("mul",) if commuting and cost == _PRODUCT_COST else ()
+                for name in (*commuting, *products, "sub"):
                     self._binary(result, name, (left_key, left_cost), (right_key, right_cost), cost)
             if right_key.shape == "whole" and left_key.shape == shape:
                 self._by_constant(left_key, cost)

@@ -15,6 +15,7 @@ from extract.lang.elementwise import ELEMENTWISE, RELATION
 from extract.lang.terms import Datum
 from extract.search import kernels
 from extract.search.frame import NO_SYMBOL, Frame
+from extract.search.running import horner_rows, table_rows
 
 Array = NDArray[Any]
 
@@ -57,6 +58,10 @@ def apply_rows(
         return _head(operator, arguments, default)
     if operator in _SUMMARIES:
         return _summary(operator, data, arguments[0], frame, default)
+    if operator == "horner":
+        return horner_rows(arguments[0], data)
+    if operator == "table":
+        return table_rows(arguments[0], data, frame)
     if operator == "int":
         return arguments[0].astype(frame.tokens.dtype)
     return np.asarray(ELEMENTWISE[operator](*arguments))

@@ -15,7 +15,7 @@ from extract.lang.operators import DEFAULTED_NAMES
 from extract.lang.terms import Adapter, Term
 from extract.outcome import Budget, Spent
 from extract.progress import Progress
-from extract.search import arithmetic, closed_forms, last_level
+from extract.search import agreements, arithmetic, closed_forms, last_level, reads_by_key
 from extract.search.automata import is_causal, learn_machine
 from extract.search.bank import Bank, Key
 from extract.search.builders import (
@@ -174,8 +174,9 @@ class Portfolio:
     def _grow_bank(self) -> Iterator[str]:
         bank = self._bank
         grammar = Grammar(
-            bank, constants=self._constants(), symbols=self._symbols(), work=self.budget.n_candidates * 1024
-        )
+            bank, constants=self._constants(), symbols=self._symbols(), work=self.budget.n_candidates * 1024,
+            letters=self._letters(),
+        )  # fmt: skip
         self._watch(bank)
         for cost in range(1, self.budget.max_cost + 1):
             if self._is_over():
@@ -268,6 +269,10 @@ class Portfolio:
         for number, wanted in goals:
             for found in last_level.proposals(bank, wanted, cost, is_derived=number < 0):
                 yield number, found.term
+            for term in agreements.proposals(bank, wanted, cost):
+                yield number, term
+        for term in reads_by_key.proposals(bank, goal, cost):
+            yield index, term
 
     def _divide(self) -> None:
         """Split the domain for goals that nothing matches as a whole."""
@@ -298,9 +303,13 @@ class Portfolio:
                 shown.update([max(integers) + 1] if integers else [])
         return (0, 1, 2, 3, 4, *sorted(c for c in shown if c > 4)[:8], -1)
 
+    def _letters(self) -> tuple[str, ...]:
+        domain = self.oracle.domain
+        return () if domain.vocabulary.numeric else tuple(domain.vocabulary.names[i] for i in domain.alphabet)
+
     def _symbols(self) -> tuple[str, ...]:
         domain = self.oracle.domain
-        names = [] if domain.vocabulary.numeric else [domain.vocabulary.names[i] for i in domain.alphabet][:12]
+        names = list(self._letters()[:12])
         for state in self.states:
             if state.goal.kind == "I":
                 names += [domain.vocabulary.name(c) for c in state.goal.distinct_codes() if c >= 1 << 30][:12]
