@@ -190,7 +190,8 @@ def train_command(common: Options, options: Options) -> int:
         made = train_task(
             options["task"], options["output"], seed=options["seed"], progress=screen, force=options["force"]
         )
-    right = f"{grouped(made.exact_inputs)} of {grouped(made.total_inputs)} inputs right"
+    tried = "inputs drawn" if made.is_drawn else "inputs"
+    right = f"{grouped(made.exact_inputs)} of {grouped(made.total_inputs)} {tried} right"
     facts = [
         ("checkpoint", str(made.path)),
         (

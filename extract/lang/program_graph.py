@@ -7,7 +7,6 @@ What is too large is refused with its reason. This room knows no network.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
