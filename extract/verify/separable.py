@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from extract.domain import Domain
 from extract.input_graph import InputGraph
 from extract.lang.program_graph import NotReadable, ProgramGraph, program_graph
@@ -68,14 +70,18 @@ class _Decision:
         if isinstance(graph, NotReadable):
             self.reasons.append(graph.reason)
             return
-        tables = MarginTables(self.network, self.domain, length, offset)
+        with np.errstate(all="ignore"):
+            tables = MarginTables(self.network, self.domain, length, offset)
         for cells in graph.answers:
-            inputs, decisions = graph.inputs_with(cells), self._decisions(tables, cells)
+            inputs = graph.inputs_with(cells)
+            with np.errstate(all="ignore"):
+                decisions = self._decisions(tables, cells)
             for variant in range(tables.n_variants):
                 if self.stop():
                     self.reasons.append("stopped before all classes were decided")
                     return
-                found = self._class(tables, inputs, decisions, length, offset, cells, variant)
+                with np.errstate(all="ignore"):  # what overflows has infinite errors, and is undecided
+                    found = self._class(tables, inputs, decisions, length, offset, cells, variant)
                 if found is not None:
                     yield found
 

@@ -8,12 +8,13 @@ lower, with every rounding error counted. Mixed classes are split by prefixes as
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from extract.input_graph import InputGraph
-from extract.verify.bounded import TINY, Bounded, Floats, gamma
+from extract.verify.bounded import Bounded, Floats
 from extract.verify.margin_tables import Decisions, MarginTables
 
 _MOST_STEPS = 60
@@ -41,12 +42,15 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """Terms of one pass: ``letters[i]`` [letter, decision] of x[i], ``constant`` [decision], and a bound of the error
-    that summing them along a path may add, [decision]."""
+    """Terms of one pass: ``letters[i]`` [letter, decision] of x[i], ``constant`` [decision] of the template."""
 
     letters: list[Floats]
     constant: Floats
-    error: Floats
+
+
+def _added(left: Floats, right: Floats) -> Floats:
+    """Return a sum rounded down: small sums stay as exact as large ones, so no bound need cover a whole class."""
+    return np.asarray(np.nextafter(left + right, -np.inf))
 
 
 class ClassOfInputs:
@@ -97,27 +101,18 @@ class ClassOfInputs:
         return reached
 
     def _steps(self, product: Floats) -> _Steps:
-        """Gather [position, letter, decision] terms by the input's positions."""
-        tables = self.tables
-        letters = [
-            np.asarray(product[places].sum(axis=0)) if places else np.zeros(product.shape[1:])
-            for places in tables.letters_at
-        ]
-        constant = np.asarray(product[tables.constants, 0].sum(axis=0)) if tables.constants else np.zeros(
-            product.shape[2])  # fmt: skip
-        size = np.abs(product[tables.constants, 0]).sum(axis=0) if tables.constants else np.zeros(product.shape[2])
-        for places, mask in zip(tables.letters_at, self.allowed, strict=True):
-            if places:
-                size = size + np.abs(product[places][:, mask]).sum(axis=0).max(axis=0)
-        error = gamma(tables.n_positions + self.length + 4) * size * (1 + 2.0**-20) + TINY
-        return _Steps(letters, constant, error)
+        """Gather [position, letter, decision] terms by the input's positions, rounded down."""
+        tables, nothing = self.tables, np.zeros(product.shape[1:])
+        letters = [reduce(_added, product[places]) if places else nothing for places in tables.letters_at]
+        constant = reduce(_added, product[tables.constants, 0]) if tables.constants else nothing[0]
+        return _Steps(letters, constant)
 
     def _least(self, steps: _Steps, carried: _Steps | None = None) -> tuple[Floats, Floats]:
         """Return the least path sum per decision, and the carried sum along that path. Shape: [decision] each."""
         return self._all_least(steps, carried)[0]
 
     def _all_least(self, steps: _Steps, carried: _Steps | None) -> list[tuple[Floats, Floats]]:
-        """The least sums of suffixes, by depth [state, decision]; at depth 0 of the whole, constants added."""
+        """The least sums of suffixes, rounded down, by depth [state, decision]; at depth 0 with the constants added."""
         n = len(steps.constant)
         value = np.where(self.live[-1][:, None], 0.0, np.inf) + np.zeros(n)
         along = np.zeros_like(value)
@@ -125,7 +120,7 @@ class ClassOfInputs:
         for depth in range(self.length - 1, -1, -1):
             table = self.next[depth]
             open_ = table >= 0
-            ahead = steps.letters[depth][None] + value[np.where(open_, table, 0)]
+            ahead = _added(steps.letters[depth][None], value[np.where(open_, table, 0)])
             ahead[~open_] = np.inf
             chosen = ahead.argmin(axis=1)
             value = np.take_along_axis(ahead, chosen[:, None], axis=1)[:, 0]
@@ -135,7 +130,7 @@ class ClassOfInputs:
                 step = carried.letters[depth][chosen, column]
                 along = np.where(target >= 0, step + along[np.maximum(target, 0), column], 0.0)
             result.append((value, along))
-        whole = value[0] + steps.constant
+        whole = _added(value[0], steps.constant)
         total = along[0] + carried.constant if carried is not None else along[0]
         result[-1] = (whole, total)
         return result[::-1]
@@ -155,17 +150,12 @@ class ClassOfInputs:
 
     def is_above(self, t: float) -> bool:
         """Say whether it is proved that every margin of every input of the class is above t."""
-        return bool((self._proved(t)[0][0] > 0).all())
+        return bool((self._least(self._steps(self._product(t).low))[0] > 0).all())
 
     def _product(self, t: float) -> Bounded:
         n = self.terms.value.shape[2]
         weight = Bounded(self.weight.value[:, :, None], self.weight.error[:, :, None])
         return weight * (self.terms - Bounded.exact(np.full(n, t)))
-
-    def _proved(self, t: float) -> list[tuple[Floats, Floats]]:
-        """Lower bounds of the least sums, of suffixes by depth; errors of all sums taken off at every depth."""
-        steps = self._steps(self._product(t).low)
-        return [(value - steps.error, along) for value, along in self._all_least(steps, None)]
 
     def worst_input(self) -> tuple[int, ...]:
         """Return the letters of the input with the least margin of all, as computed."""
@@ -200,30 +190,27 @@ class ClassOfInputs:
         """Decide the class: proved to agree with a margin, or counted as far as splitting goes."""
         if self.terms.value.shape[2] == 0:
             return Judged(self.size, 0, 0, np.inf, 0.0, None)
-        with np.errstate(all="ignore"):  # what overflows is never above anything
-            least = float(self.least_margins().min())
-            for share in _SHARES:
-                t = least * share
-                if t > 0 and self.is_above(t):
-                    return Judged(self.size, 0, 0, t, least - t, None)
-            agree, disagree = self._split()
-            agree = 0 if agree == self.size else agree  # signs without a margin are no proof that can be checked
-            return Judged(agree, disagree, self.size - agree - disagree, np.inf, 0.0, self.worst_input())
+        least = float(self.least_margins().min())
+        for share in _SHARES:
+            t = least * share
+            if t > 0 and self.is_above(t):
+                return Judged(self.size, 0, 0, t, least - t, None)
+        agree, disagree = self._split()
+        agree = 0 if agree == self.size else agree  # signs without a margin are no proof that can be checked
+        return Judged(agree, disagree, self.size - agree - disagree, np.inf, 0.0, self.worst_input())
 
     def _split(self) -> tuple[int, int]:
         """Count inputs proved to agree and to differ, prefix by prefix, shortest first, within the budget."""
         product = self._product(0.0)
         low, high = self._steps(product.low), self._steps(-product.high)
-        lows, highs = self._all_least(low, None), self._all_least(high, None)
+        lows, highs = ([v for v, _ in self._all_least(_Steps(s.letters, 0 * s.constant), None)] for s in (low, high))
         states, n = np.zeros(1, dtype=np.int64), len(low.constant)
         sums = [low.constant[None], high.constant[None]]
         agree = disagree = 0
         for depth in range(self.length + 1):
-            rest = [v[depth][0][states] if depth else np.zeros((1, n)) for v in (lows, highs)]
-            if depth == 0:
-                rest = [lows[0][0][None] - low.constant, highs[0][0][None] - high.constant]
-            sure = ((sums[0] + rest[0] - low.error) > 0).all(axis=1)
-            wrong = ((sums[1] + rest[1] - high.error) > 0).any(axis=1) & ~sure
+            rest = [lows[depth][states], highs[depth][states]] if depth else [lows[0][None], highs[0][None]]
+            sure = (_added(sums[0], rest[0]) > 0).all(axis=1)
+            wrong = (_added(sums[1], rest[1]) > 0).any(axis=1) & ~sure
             agree += int(self.counts[depth][states[sure]].sum())
             disagree += int(self.counts[depth][states[wrong]].sum())
             kept = ~(sure | wrong)
@@ -233,6 +220,6 @@ class ClassOfInputs:
             rows, letters = np.nonzero(self.next[depth][states] >= 0)
             if len(rows) * n > _MOST_CELLS:
                 break
-            sums = [s[rows] + t.letters[depth][letters] for s, t in zip(sums, (low, high), strict=True)]
+            sums = [_added(s[rows], t.letters[depth][letters]) for s, t in zip(sums, (low, high), strict=True)]
             states = self.next[depth][states[rows], letters].astype(np.int64)
         return agree, disagree
