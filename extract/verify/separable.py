@@ -8,7 +8,7 @@ the method does not cover is refused by name. This room refuses to know how a pr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -127,7 +127,8 @@ def decide(
     Assumes: ``why_not`` gives no reason against it.
     Ensures: certified only if every class has a proved positive least margin; the counts of agreeing, differing and
              undecided inputs add up to the domain exactly. Differing inputs are counted as far as a class splits;
-             counterexamples are replayed through oracle and reference interpreter.
+             counterexamples are replayed through oracle and reference interpreter, the first made small, then those
+             found.
     Raises:  DomainError if the domain's inputs have no exact count.
     Cost:    per class one small dynamic program, whatever the number of inputs; ``stop`` is asked before each.
     """
@@ -140,10 +141,14 @@ def decide(
         for length in domain.lengths:
             size, tally = domain.size_at(length), Tally()
             for found in decision.classes(length, offset) if size else ():
-                classes.append(found.answer_class)
-                tally, slack = tally + found.answer_class.tally, max(slack, found.slack)
+                part, asked = found.answer_class, list[Counterexample]()
                 if found.doubtful is not None and len(examples) < _N_REPORTED:
-                    examples += _asked(program, oracle, domain, found.doubtful, offset)
+                    asked = _asked(program, oracle, domain, found.doubtful, offset)
+                if asked and not part.tally.disagree:  # one that was seen to differ is known, whatever was counted
+                    part = replace(part, tally=Tally(part.tally.agree, 1, part.tally.undecided - 1))
+                classes.append(part)
+                examples += asked
+                tally, slack = tally + part.tally, max(slack, found.slack)
             if size:
                 tally = tally + Tally(undecided=size - tally.total)
                 regions.append(Region(length, offset, 0, size, tally, ""))
@@ -153,15 +158,24 @@ def decide(
     if total.agree != domain.size:  # mixed classes have no least margin: none is known of the whole
         least = float("inf")
         total = Tally(total.agree, total.disagree, total.undecided)
+    if not examples and total.disagree:  # differences that do not replay are not claimed
+        classes = [replace(c, tally=_without_differences(c.tally)) for c in classes]
+        regions = [replace(r, tally=_without_differences(r.tally)) for r in regions]
+        total = _without_differences(total)
     certificate = Certificate(
-        program, "separable", "real", tuple(regions), total, slack, slack, (), 0, ASSUMPTIONS, tuple(classes)
+        program, "separable", "real", tuple(regions), total, slack, 0.0, (), 0, ASSUMPTIONS, tuple(classes)
     )
     if examples:
-        return Refuted((minimised(program, oracle, examples[0]), *examples[1:]), certificate)
+        examples.sort(key=lambda e: (domain.offsets.index(e.offset), len(e.tokens), domain.rank(e.tokens)))
+        return Refuted((minimised(program, oracle, examples[0]), *examples), certificate)
     if total.agree == domain.size and least > 0:
         return Certified(certificate)
     reasons = "; ".join(dict.fromkeys(decision.reasons)) or "margins are within the bound of our own rounding errors"
     return Unknown(f"{total.undecided} of {domain.size} inputs are undecided: {reasons}", certificate)
+
+
+def _without_differences(tally: Tally) -> Tally:
+    return Tally(tally.agree, 0, tally.disagree + tally.undecided, tally.min_margin)
 
 
 def _asked(
