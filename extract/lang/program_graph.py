@@ -7,8 +7,9 @@ What is too large is refused with its reason. This room knows no network.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,16 @@ from extract.domain import Domain, InputGraph
 from extract.errors import ProgramError
 from extract.input_graph.building import canonical, distinct_rows, layers_of
 from extract.lang.batched import Batch, evaluate
-from extract.lang.machine import Refused, TermMachine, read_terms
+from extract.lang.machine import OPEN, Refused, TermMachine, read_terms
 from extract.lang.sorts import check_program, sorts_of
 from extract.lang.terms import Program, Term
+from extract.readout import same_answers
 
 States = NDArray[np.int32]
 #: An answer as the interpreter gives it: one cell, or one for each label of a multilabel read-out.
 Cells = tuple[int, ...]
+#: Labels of a batch of inputs of one length, by evaluation. Shape: [input, cell].
+Listing = Callable[[Batch], NDArray[np.int32]]
 
 #: Steps of a machine for one graph, some ten microseconds each.
 MAX_STEPS = 1_000_000
@@ -129,14 +133,52 @@ def program_graph(
     if graph is None:
         known = "no inputs" if not domain.size_at(length) else "no graph of its inputs"
         return NotReadable(f"length {length} has {known}")
+
+    def listed(batch: Batch) -> NDArray[np.int32]:
+        found = evaluate(program, batch, domain.vocabulary, domain.readout)
+        return found if cell is None else found[:, cell : cell + 1]
+
     try:
-        machine = read_terms(*_terms(program, domain), length)
+        reader = _AnswerReader(read_terms(*_terms(program, domain), length), length, cell)
     except Refused as refused:
-        return _listed(program, domain, graph, length, cell, f"{refused} cannot be read from the left")
-    found = _explored(machine, domain, graph, length, cell, max_steps)
-    if isinstance(found, NotReadable):
-        return _listed(program, domain, graph, length, cell, found.reason)
-    return found
+        return _listed(listed, domain, graph, length, f"{refused} cannot be read from the left")
+    return _explored(reader, listed, domain, graph, length, max_steps)
+
+
+def difference_graph(
+    left: Program, right: Program, domain: Domain, length: int, *, max_steps: int = MAX_STEPS
+) -> ProgramGraph | NotReadable:
+    """Return the inputs of one length labelled ``(1,)`` where two programs answer differently, else ``(0,)``.
+
+    Ensures: the graph's paths are exactly the domain's inputs of the length, each labelled as the interpreter's two
+             answers compare.
+    Raises:  ProgramError if a program does not fit the read-out.
+    Cost:    as ``program_graph``.
+    """
+    for program in (left, right):
+        check_program(program, domain.vocabulary, domain.readout)
+    graph = domain.graph_at(length) if domain.is_exact_at(length) else None
+    if graph is None:
+        return NotReadable(f"the inputs of length {length} have no graph")
+
+    def listed(batch: Batch) -> NDArray[np.int32]:
+        found = [evaluate(program, batch, domain.vocabulary, domain.readout) for program in (left, right)]
+        return np.asarray(~same_answers(*found), dtype=np.int32)[:, None]
+
+    try:
+        machine = read_pair(left, right, domain, length)
+    except Refused as refused:
+        return _listed(listed, domain, graph, length, f"{refused} cannot be read from the left")
+    reader = DifferenceReader(machine, length, left.adapter == "every")
+    return _explored(reader, listed, domain, graph, length, max_steps)
+
+
+def read_pair(left: Program, right: Program, domain: Domain, length: int | None) -> TermMachine:
+    """Return one machine of two programs' output terms, the left ones first, shared parts once. Raises: Refused."""
+    if left.adapter != right.adapter or left.adapter in ("generate", "step"):
+        raise Refused("a generated answer")
+    pair = [_terms(program, domain) for program in (left, right)]
+    return read_terms((*pair[0][0], *pair[1][0]), domain.vocabulary, pair[0][2] | pair[1][2], length)
 
 
 def _terms(program: Program, domain: Domain) -> tuple[tuple[Term, ...], Any, Any]:
@@ -153,34 +195,115 @@ def _terms(program: Program, domain: Domain) -> tuple[tuple[Term, ...], Any, Any
     return terms, domain.vocabulary, sorts
 
 
+class _Reader(Protocol):
+    """Reads an input from the left; memories are hashable, ``label`` is asked at the end."""
+
+    def start(self) -> Any:
+        """Return the memory of nothing."""
+
+    def step(self, memory: Any, depth: int, letter: int) -> Any:
+        """Return the memory after the token id ``letter`` at index ``depth``."""
+
+    def label(self, memory: Any) -> Cells:
+        """Return the label of the whole input."""
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswerReader:
+    """Labels an input by the program's answer, or by one cell of it, remembered from its place on."""
+
+    machine: TermMachine
+    length: int
+    cell: int | None
+
+    def start(self) -> Any:
+        return self.machine.start()
+
+    def step(self, memory: Any, depth: int, letter: int) -> Any:
+        if self.cell is not None and depth > self.cell:
+            return memory
+        after = self.machine.step(memory, depth, letter)
+        return self._cells(after) if depth == self.cell else after
+
+    def label(self, memory: Any) -> Cells:
+        return self._cells(memory) if self.cell is None else tuple(memory)
+
+    def _cells(self, memory: Any) -> Cells:
+        return tuple(int(x) for x in self.machine.values(memory, self.length))
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceReader:
+    """Labels an input by whether two programs' answers differ; what is settled is remembered as that alone.
+
+    The machine is that of ``read_pair``; ``is_every``: there is an answer at every token, and one difference suffices.
+    """
+
+    machine: TermMachine
+    length: int
+    is_every: bool
+
+    def start(self) -> Any:
+        """Return the memory of nothing."""
+        memory = self.machine.start()
+        return memory if self.is_every else self._settled(memory)
+
+    def step(self, memory: Any, depth: int, letter: int) -> Any:
+        """Return the memory after a token: the machine's state, or whether the answers differ once that is settled."""
+        if isinstance(memory, bool):
+            return memory
+        after = self.machine.step(memory, depth, letter)
+        if self.is_every:
+            return True if self._differ(after) else after
+        return self._settled(after)
+
+    def label(self, memory: Any) -> Cells:
+        """Return (1,) where the answers differ, else (0,)."""
+        if not isinstance(memory, bool):
+            memory = False if self.is_every else self._differ(memory)
+        return (int(memory),)
+
+    def _differ(self, memory: Any) -> bool:
+        values = self.machine.values(memory, self.length)
+        half = len(values) // 2
+        return bool(values[:half] != values[half:])
+
+    def _settled(self, memory: Any) -> Any:
+        values = [self.machine.settled(memory, i) for i in range(len(self.machine.finals))]
+        half = len(values) // 2
+        pairs = list(zip(values[:half], values[half:], strict=True))
+        known = [pair for pair in pairs if OPEN not in pair]
+        if any(a != b for a, b in known):
+            return True
+        return False if len(known) == len(pairs) else memory
+
+
 def _explored(
-    machine: TermMachine, domain: Domain, graph: InputGraph, length: int, cell: int | None, max_steps: int
+    reader: _Reader, listed: Listing, domain: Domain, graph: InputGraph, length: int, max_steps: int
 ) -> ProgramGraph | NotReadable:
-    """Follow promise and machine together; from the cell's position on, only its value is remembered."""
+    """Follow promise and reader together; list the inputs where that takes too many steps or states."""
     live = _live(graph, length)
-    until = length if cell is None else cell + 1
-
-    def kept(depth: int, state: int, memory: Any) -> tuple[int, Any]:
-        value = tuple(int(x) for x in machine.values(memory, length)) if depth == until else memory
-        return (state if depth < length else 0), value
-
-    layer: list[tuple[int, Any]] = [kept(0, 0, machine.start())]
+    start = reader.start()
+    layer: list[tuple[int, Any]] = [(0, start if length else reader.label(start))]
     tables: list[States] = []
     n_steps = 0
     for depth in range(length):
         following = np.where(graph.next[depth] >= 0, graph.next[depth], len(live[depth + 1]) - 1)
         n_steps += len(layer) * graph.n_letters
         if n_steps > max_steps:
-            return NotReadable(f"its automaton needs more than {max_steps:,} steps at length {length}")
+            why = f"its automaton needs more than {max_steps:,} steps at length {length}"
+            return _listed(listed, domain, graph, length, why)
         table: States = np.full((len(layer), graph.n_letters), -1, dtype=np.int32)
         numbers: dict[tuple[int, Any], int] = {}
         for row, (state, memory) in enumerate(layer):
             for letter in np.flatnonzero(live[depth + 1][following[state]]).tolist():
-                after = machine.step(memory, depth, domain.alphabet[letter]) if depth < until else memory
-                node = kept(depth + 1, int(following[state, letter]), after)
+                after = reader.step(memory, depth, domain.alphabet[letter])
+                is_last = depth + 1 == length
+                node = (0, reader.label(after)) if is_last else (int(following[state, letter]), after)
                 table[row, letter] = numbers.setdefault(node, len(numbers))
         if len(numbers) > MAX_STATES_PER_DEPTH:
-            return NotReadable(f"its automaton has {len(numbers):,} states at depth {depth + 1} of length {length}")
+            why = f"its automaton has {len(numbers):,} states at depth {depth + 1} of length {length}"
+            return _listed(listed, domain, graph, length, why)
         tables.append(table)
         layer = list(numbers)
     return _smallest(tables, [value for _, value in layer], graph.n_letters)
@@ -196,20 +319,16 @@ def _live(graph: InputGraph, length: int) -> list[NDArray[np.bool_]]:
     return live[::-1]
 
 
-def _listed(
-    program: Program, domain: Domain, graph: InputGraph, length: int, cell: int | None, why: str
-) -> ProgramGraph | NotReadable:
+def _listed(label: Listing, domain: Domain, graph: InputGraph, length: int, why: str) -> ProgramGraph | NotReadable:
     """Label every input by evaluation, where they are few enough."""
     size = graph.size(length)
     if size > MAX_LISTED:
         return NotReadable(f"{why}, and {size:,} inputs of length {length} are too many to list")
-    v, parts = domain.vocabulary, []
+    parts = []
     try:
         for start in range(0, size, _CHUNK):
-            codes = v.token_codes[domain.tokens(length, start, min(start + _CHUNK, size))]
-            batch = Batch(codes, np.full(len(codes), length, dtype=np.int32))
-            cells = evaluate(program, batch, v, domain.readout)
-            parts.append(cells if cell is None else cells[:, cell : cell + 1])
+            codes = domain.vocabulary.token_codes[domain.tokens(length, start, min(start + _CHUNK, size))]
+            parts.append(label(Batch(codes, np.full(len(codes), length, dtype=np.int32))))
     except ProgramError as error:
         return NotReadable(error.line())
     answers, classes = np.unique(np.concatenate(parts), axis=0, return_inverse=True)
