@@ -30,8 +30,11 @@ from extract.outcome import (
     Verdict,
 )
 from extract.progress import Progress
+from extract.verify.care import CAREFUL, CareStages
+from extract.verify.cells import CellFormat
 from extract.verify.counterexamples import ask, minimised
 from extract.verify.margin_tables import Decisions, MarginTables, why_not
+from extract.verify.plain import decide_inputs
 from extract.verify.worst_margin import ClassOfInputs, Judged
 
 __all__ = ["ASSUMPTIONS", "decide", "why_not"]
@@ -43,6 +46,8 @@ ASSUMPTIONS = (
 )
 #: Counterexamples replayed.
 _N_REPORTED = 10
+#: Whoever checks a counterexample may have bounds this many times looser than ours.
+_ROOM = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,7 @@ def decide(
     Raises:  DomainError if the domain's inputs have no exact count.
     Cost:    per class one small dynamic program, whatever the number of inputs; ``stop`` is asked before each.
     """
-    decision = _Decision(program, network, domain, stop)
+    decision, witness = _Decision(program, network, domain, stop), _Witness(program, network, domain, oracle)
     classes: list[AnswerClass] = []
     regions: list[Region] = []
     examples: list[Counterexample] = []
@@ -143,7 +148,7 @@ def decide(
             for found in decision.classes(length, offset) if size else ():
                 part, asked = found.answer_class, list[Counterexample]()
                 if found.doubtful is not None and len(examples) < _N_REPORTED:
-                    asked = _asked(program, oracle, domain, found.doubtful, offset)
+                    asked = witness.ask(found.doubtful, offset)
                 if asked and not part.tally.disagree:  # one that was seen to differ is known, whatever was counted
                     part = replace(part, tally=Tally(part.tally.agree, 1, part.tally.undecided - 1))
                 classes.append(part)
@@ -178,8 +183,21 @@ def _without_differences(tally: Tally) -> Tally:
     return Tally(tally.agree, 0, tally.disagree + tally.undecided, tally.min_margin)
 
 
-def _asked(
-    program: Program, oracle: Oracle, domain: Domain, letters: tuple[int, ...], offset: int
-) -> list[Counterexample]:
-    found = ask(program, oracle, tuple(domain.alphabet[letter] for letter in letters), offset)
-    return [] if found is None else [found]
+class _Witness:
+    """Asks both sides an input, and believes a difference only where the model's margin is far above rounding."""
+
+    def __init__(self, program: Program, network: Network, domain: Domain, oracle: Oracle) -> None:
+        self._program, self._domain, self._oracle = program, domain, oracle
+        self._stages = CareStages(network, domain.readout, ())(CAREFUL)
+        self._form = CellFormat.of(domain.readout, domain.vocabulary)
+
+    def ask(self, letters: tuple[int, ...], offset: int) -> list[Counterexample]:
+        """Return the difference on an input, replayed; nothing if there is none for certain."""
+        tokens = tuple(self._domain.alphabet[letter] for letter in letters)
+        row = np.array([tokens], dtype=np.int32).reshape(1, len(tokens))
+        with np.errstate(all="ignore"):
+            made = decide_inputs(self._stages, self._domain, self._form, row, offset)
+        if not made.margins[0] > _ROOM * made.bounds[0]:
+            return []
+        found = ask(self._program, self._oracle, tokens, offset)
+        return [] if found is None else [found]

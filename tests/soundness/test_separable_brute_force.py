@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,39 @@ def test_one_unit_in_the_last_place_is_a_margin() -> None:
         program = parse_program(f"output = {text}", "value")
         verdict = decide(program, network, domain, NetworkOracle(network, domain), progress=Silent())
         assert isinstance(verdict, kind)
+
+
+def cancelling_network(seed: int) -> Network:
+    """Logits that are sums of huge terms cancelling to almost or exactly nothing; attention moves nothing."""
+    rng = np.random.default_rng(seed)
+    network = constant_network([0.0, 0.0, 0.0, 0.0])
+    d, huge = 6, float(2.0 ** rng.integers(40, 60))
+    rows = rng.choice([huge, -huge, huge * 3, 1.0, 2.0**-20, 0.0], (4, d)).astype(np.float32)
+    rows[:, -1] = -np.where(np.abs(rows[:, :-1]) >= huge, rows[:, :-1], 0).sum(axis=1)
+    unembed = np.zeros((d, 4), np.float32)
+    unembed[:, 0] = rng.choice([1.0, 1 + 2.0**-20, 1 - 2.0**-21], d)
+    unembed[:, 1] = rng.choice([0.0, 2.0**-22], d)
+    return replace(network, embed=rows, pos_embed=None, W_U=unembed)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_cancellation_never_proves_a_wrong_sign(seed: int) -> None:
+    """Against exact rational arithmetic: what is certified has a positive margin, what differs a negative one."""
+    network = cancelling_network(seed)
+    domain = domain_of("", "{x}", 'choices = ["a", "b"]', 2, (0,))
+    embed, unembed = (np.vectorize(Fraction)(x.astype(np.float64)) for x in (network.embed, network.W_U))
+    margins = (embed @ unembed)[:, 0] - (embed @ unembed)[:, 1]
+    program = parse_program("output = 'a'", "value")
+    verdict = decide(program, network, domain, NetworkOracle(network, domain), progress=Silent())
+    for part in certificate_of(verdict).classes:
+        assert part.query is not None
+        margin = margins[part.query]
+        if part.tally.agree:
+            assert margin > 0 and (part.tally.min_margin <= margin or part.tally.agree < part.tally.total)
+        if part.tally.disagree:
+            assert margin < 0
+        if margin == 0:
+            assert part.tally.undecided == part.tally.total
 
 
 def test_overflow_is_undecided() -> None:
