@@ -2,6 +2,9 @@
 
 Tensors carry ``Network``'s own names and shapes; ``config.json`` beside them says everything the tensors do not, and
 nothing is guessed. It is what ``extract train`` writes for networks that are no GPT-2.
+
+``config.json`` holds ``model_type`` ("extract-neutral"), ``attention``, ``attention_scale``, ``norm``, ``positions``,
+and where they apply ``norm_eps``, ``activation`` and ``n_ctx``; sizes may be repeated there and must then agree.
 """
 
 from __future__ import annotations

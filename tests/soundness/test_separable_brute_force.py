@@ -244,3 +244,21 @@ def test_what_does_not_apply_is_refused_by_name() -> None:
     assert "f32" in str(why_not(network_of(1), domain, "f32-any-order"))
     every = domain_of("", "<sep> {x}", 'at = "every"', 4, (0,))
     assert "every" in str(why_not(network_of(1), every, "real"))
+
+
+def test_a_program_without_a_graph_leaves_its_inputs_undecided() -> None:
+    network = random_network(1, d_model=6, n_heads=1, d_vocab=3, n_ctx=41, d_mlp=0, norm="none", tied=False)
+    spec = """version = 1
+[tokens]
+vocab = ["a", "b", "<sep>"]
+[domain]
+min_length = 39
+max_length = 40
+template = "{x} <sep>"
+"""
+    domain = build_domain(parse_spec(spec), compile_promise)
+    program = parse_program("output = first(select(rank(tokens), 20, '=='), tokens)", "value")
+    verdict = decide(program, network, domain, NetworkOracle(network, domain), progress=Silent())
+    assert isinstance(verdict, Unknown) and "rank" in verdict.reason
+    tally = certificate_of(verdict).tally
+    assert (tally.agree, tally.disagree, tally.undecided) == (0, 0, 2**39 + 2**40)
