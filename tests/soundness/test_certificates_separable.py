@@ -165,13 +165,34 @@ def test_margins_are_pinned_from_both_sides(proved: Made) -> None:
         assert proved.check(edited).accepted is is_right
 
 
-def test_counts_moved_between_classes_are_rejected(refuted: Made) -> None:
-    edited = copy.deepcopy(refuted.value)
-    differs = next(c for c in edited["classes"] if c["disagree"] != "0")
-    differs["agree"], differs["disagree"] = str(int(differs["agree"]) + 1), str(int(differs["disagree"]) - 1)
-    claim = edited["claim"]
-    claim["agree"], claim["disagree"] = str(int(claim["agree"]) + 1), str(int(claim["disagree"]) - 1)
-    assert not refuted.check(edited).accepted
+def moved(value: dict[str, Any], index: int, source: str, target: str) -> dict[str, Any]:
+    """Count one input of a class elsewhere, in the claim too."""
+    edited = copy.deepcopy(value)
+    for counts in (edited["classes"][index], edited["claim"]):
+        counts[source], counts[target] = str(int(counts[source]) - 1), str(int(counts[target]) + 1)
+    return edited
+
+
+def test_counts_moved_within_a_class_are_rejected(refuted: Made) -> None:
+    n_mixed = 0
+    for index, part in enumerate(refuted.value["classes"]):
+        if part["min_margin"] is not None:
+            continue
+        for source, target in (("agree", "disagree"), ("disagree", "agree")):
+            if int(part[source]) > (1 if target == "agree" else 0):
+                n_mixed += 1
+                assert not refuted.check(moved(refuted.value, index, source, target)).accepted
+    assert n_mixed > 10
+
+
+def test_an_answer_that_is_no_choice_is_never_agreement(tmp_path: Path) -> None:
+    spec = {**SPEC, "readout": {"choices": ["a", "b"]}}
+    made = next(m for s in range(99) if isinstance((m := make(tmp_path, s, "output = 'a'", spec)).verdict, Certified))
+    assert made.check(made.value).accepted
+    edited = copy.deepcopy(made.value) | {"program": "output = 'c'\n"}
+    for part in edited["classes"]:
+        part["answer"] = ["c"]
+    assert not made.check(edited).accepted
 
 
 def test_an_exception_that_is_none_is_rejected(refuted: Made) -> None:
