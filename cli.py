@@ -184,10 +184,12 @@ def inspect(common: dict[str, Any], /, **options: Any) -> int:
     epilog=examples(
         "extract verify program.txt bin_majority/",
         "echo \"output = last(everywhere, tokens, '0')\" | extract verify - tomita2/ --max-length 20",
+        "extract verify mine.txt --against yours.txt --spec bin_majority/spec.toml --max-length 100",
     )
 )
 @click.argument("program", type=click.Path(path_type=Path, allow_dash=True))
-@CHECKPOINT
+@click.argument("checkpoint", metavar="[CKPT]", type=FILE, required=False)
+@option("--against", type=FILE, metavar="PROGRAM2", help="Compare with this program instead of a model.")
 @SPEC
 @MAX_LENGTH
 @OFFSETS
@@ -204,7 +206,8 @@ def inspect(common: dict[str, Any], /, **options: Any) -> int:
 def verify(common: dict[str, Any], /, **options: Any) -> int:
     """Decide whether a program equals the model.
 
-    The program is yours; it is compared on the whole domain, with counterexamples if it differs."""
+    The program is yours; it is compared on the whole domain, with counterexamples if it differs. With --against it is
+    compared with another program on the domain of a spec, and no checkpoint is needed."""
     from extract.commands import verify_command
 
     return verify_command(common, options)

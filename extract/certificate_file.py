@@ -60,7 +60,8 @@ def certificate_bytes(
     if not domain.size_is_exact:
         raise CertificateError("the domain's size is an upper bound, expected an exact count", hint="lower max_length")
     tally, total = certificate.tally, domain.size
-    expected = min(tally.disagree, MAX_LISTED)
+    is_by_class = certificate.method == "separable"
+    expected = len(counterexamples) if is_by_class else min(tally.disagree, MAX_LISTED)
     if len(counterexamples) < expected:
         raise CertificateError(f"{len(counterexamples)} counterexamples given, expected the first {expected}")
     value: dict[str, Any] = {
@@ -87,7 +88,27 @@ def certificate_bytes(
         "regions": [_region(region) for region in certificate.regions],
         "assumptions": list(certificate.assumptions),
     }
-    return seal(value)
+    return seal(_by_class(value, certificate, domain) if is_by_class else value)
+
+
+def _by_class(value: dict[str, Any], certificate: Certificate, domain: Domain) -> dict[str, Any]:
+    """Return a certificate's value with classes as evidence instead of regions; its margins are proved lower bounds."""
+    name, tally = domain.vocabulary.name, certificate.tally
+    classes = [
+        {
+            "length": part.length,
+            "offset": part.offset,
+            "query": None if part.query is None else domain.vocabulary.names[part.query],
+            "answer": [name(cell) for cell in part.answer],
+            "agree": str(part.tally.agree),
+            "disagree": str(part.tally.disagree),
+            "undecided": str(part.tally.undecided),
+            "min_margin": _finite(part.tally.min_margin),
+        }
+        for part in certificate.classes
+    ]
+    numerics = {"error_bound": 0.0, "min_margin": _finite(tally.min_margin), "n_fragile": 0}
+    return value | {"method": "separable", "numerics": numerics, "regions": [], "classes": classes}
 
 
 def seal(value: dict[str, Any]) -> bytes:
@@ -102,12 +123,13 @@ def _facts(model: Network | TableModel) -> dict[str, Any]:
     if isinstance(model, TableModel):
         return {"format": "table"}
     architecture = model.architecture
-    return {
+    facts: dict[str, Any] = {
         "heads": architecture.n_heads,
         "norm_eps": architecture.norm_eps,
-        "activation": architecture.activation,
+        "activation": architecture.activation if architecture.d_mlp else None,
         "attention_scale": list(architecture.attention_scale),
     }
+    return facts if architecture.norm == "layernorm" else facts | {"norm": "none"}
 
 
 def self_digest(value: dict[str, Any]) -> str:

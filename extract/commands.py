@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from extract.errors import BudgetError, ExtractError, ProgramError, SoundnessAlarm
+from extract.errors import BudgetError, ExtractError, ProgramError, SoundnessAlarm, UsageError
 from extract.report.files import Subject, write_file
 from extract.report.report import ErrorPart, Report, Run, to_json
 from extract.report.screen import Screen, grouped
@@ -48,7 +48,11 @@ def run_command(common: Options, options: Options) -> int:
 
 
 def verify_command(common: Options, options: Options) -> int:
-    """Decide whether a program equals the model. Returns the exit code."""
+    """Decide whether a program equals the model, or another program. Returns the exit code."""
+    if options["against"] is not None:
+        return _against(common, options)
+    if options["checkpoint"] is None:
+        raise UsageError("no checkpoint given, expected PROGRAM CKPT", hint="or PROGRAM --against PROGRAM2 --spec SPEC")
 
     def work(screen: Screen) -> Report:
         from extract.pipeline import VerifyRequest, verify_program
@@ -65,6 +69,44 @@ def verify_command(common: Options, options: Options) -> int:
     return _report(common, options, work)
 
 
+def _against(common: Options, options: Options) -> int:
+    """Compare two programs on a domain. Returns the exit code."""
+    from extract.report.comparison import comparison_lines
+    from extract.stages_against import AgainstRequest, verify_against
+
+    for name in ("cert", "offsets"):
+        if options[name] is not None:
+            raise UsageError(f"--{name} with --against, expected neither: it says nothing about programs")
+    left, right = options["program"], options["against"]
+    request = AgainstRequest(
+        left=_read_text(left),
+        right=_read_text(right),
+        places=(str(left), str(right)),
+        spec=options["spec"],
+        checkpoint=options["checkpoint"],
+        max_length=options["max_length"],
+        seconds=options["seconds"],
+        memory_bytes=options["memory"],
+    )
+    output: Path | None = options["output"]
+    as_json, watch = options["as_json"] or output == _STDIO, Stopwatch()
+    try:
+        with Screen(common["color"], quiet=common["quiet"]) as screen:
+            report = verify_against(request, screen)
+    except Exception as error:
+        if as_json:
+            write_data(to_json(_error_report(error, watch.run_part())))
+        raise
+    data = to_json(report)
+    if output not in (None, _STDIO):
+        write_file(output, data, force=options["force"])
+    if as_json:
+        write_data(data)
+    else:
+        write_lines(comparison_lines(report), common["color"])
+    return {"equal": 0, "different": 1, "undecided": 3}[report.status]
+
+
 def _common_fields(options: Options) -> Options:
     """Return the fields that both requests have."""
     output = options["output"]
@@ -75,6 +117,7 @@ def _common_fields(options: Options) -> Options:
         "outputs": () if output in (None, _STDIO) else (output,),
         "force": options["force"],
         "semantics": options["semantics"],
+        "method": options["method"],
         "seconds": options["seconds"],
         "memory_bytes": options["memory"],
         "jobs": options["jobs"],
@@ -190,7 +233,8 @@ def train_command(common: Options, options: Options) -> int:
         made = train_task(
             options["task"], options["output"], seed=options["seed"], progress=screen, force=options["force"]
         )
-    right = f"{grouped(made.exact_inputs)} of {grouped(made.total_inputs)} inputs right"
+    tried = "inputs drawn" if made.is_drawn else "inputs"
+    right = f"{grouped(made.exact_inputs)} of {grouped(made.total_inputs)} {tried} right"
     facts = [
         ("checkpoint", str(made.path)),
         (

@@ -27,7 +27,8 @@ class Architecture:
     """The shape of a network and the function each part computes.
 
     Counts: ``n_ctx`` is the number of position ids, ``d_vocab`` the number of token ids, ``d_vocab_out`` the
-    number of logits. ``attention_scale`` multiplies query-key products, one number per layer.
+    number of logits. ``attention_scale`` multiplies query-key products, one number per layer. A ``d_mlp`` of 0 means
+    no MLP; ``activation`` is then applied to nothing.
     """
 
     n_layers: int
@@ -59,7 +60,7 @@ class Norm:
 class Layer:
     """One pre-norm block. Shapes: ``W_Q, W_K, W_V`` [head, d_model, d_head], their biases [head, d_head],
     ``W_O`` [head, d_head, d_model], ``W_in`` [d_model, d_mlp], ``W_out`` [d_mlp, d_model]; activations multiply
-    from the left (``x @ W + b``)."""
+    from the left (``x @ W + b``). Without an MLP ``d_mlp`` is 0 and ``b_out`` is 0."""
 
     norm_attention: Norm | None
     W_Q: Array

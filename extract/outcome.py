@@ -96,12 +96,28 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerClass:
+    """The inputs of one length and offset that have one answer of the program, and one token as the attention's query.
+
+    ``query`` is the id of the token of ``{x}`` at the read-out position, None where the template's token is there.
+    ``tally.min_margin`` is a proved lower bound of the least margin of the class, infinite unless all of it agrees.
+    """
+
+    length: int
+    offset: int
+    query: int | None
+    answer: tuple[int, ...]
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """A claim about one program with the evidence by region; ``extract check`` re-checks its stored form.
 
     ``error_bound`` bounds, in logits, the rounding error of every margin counted as decided (each is above its own
     bound); ``least_margin_bound`` is the bound of the input with the least margin; ``fragile`` are inputs
-    evaluated whose margin is within the bound even in the highest precision tried.
+    evaluated whose margin is within the bound even in the highest precision tried. ``classes`` are the evidence of
+    the method ``separable``, whose regions are whole lengths without a digest.
     """
 
     program: Program
@@ -114,6 +130,7 @@ class Certificate:
     fragile: tuple[tuple[tuple[int, ...], int], ...]
     n_fragile: int
     assumptions: tuple[str, ...]
+    classes: tuple[AnswerClass, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,9 @@ _CANDIDATES_PER_SECOND = 50_000
 class VerifyRequest:
     """What ``extract verify`` is asked; ``place`` names where the program's text came from.
 
-    ``seconds`` become limits on work that do not depend on the machine. ``certificate`` is where to write the
-    certificate, None for nowhere; ``outputs`` are files the caller will write, refused before the work if they exist.
+    ``method`` is ``auto``, or ``enumerate`` to use nothing else. ``seconds`` become limits on work that do not depend
+    on the machine. ``certificate`` is where to write the certificate, None for nowhere; ``outputs`` are files the
+    caller will write, refused before the work if they exist.
     """
 
     checkpoint: Path
@@ -43,6 +44,7 @@ class VerifyRequest:
     max_length: int | None = None
     offsets: tuple[int, ...] | None = None
     semantics: str = "real"
+    method: str = "auto"
     seconds: float = _NOMINAL_SECONDS
     memory_bytes: int = 4 << 30
     jobs: int = 1
@@ -63,6 +65,7 @@ class RunRequest:
     max_length: int | None = None
     offsets: tuple[int, ...] | None = None
     semantics: str = "real"
+    method: str = "auto"
     seconds: float = _NOMINAL_SECONDS
     memory_bytes: int = 4 << 30
     jobs: int = 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from extract.certificate_file import certificate_bytes
 from extract.check.check import CheckResult, check_certificate
 from extract.check.reader import Unreadable
-from extract.errors import CertificateError, SoundnessAlarm
+from extract.errors import BudgetError, CertificateError, SoundnessAlarm
 from extract.outcome import Certificate, Counterexample
 from extract.progress import Progress
 from extract.report.files import write_file
@@ -40,6 +40,7 @@ class Certified:
 
     data: bytes
     coverage: str
+    kind: str
 
 
 def certify(
@@ -48,7 +49,8 @@ def certify(
     """Store a claim and have it checked independently before anybody sees it.
 
     ``exceptions`` are the inputs that differ, in canonical order, as many as a certificate lists.
-    Raises:  SoundnessAlarm with the checker's reasons if it does not accept the claim.
+    Raises:  SoundnessAlarm with the checker's reasons if it does not accept the claim; BudgetError if it does not know
+             how to check one that was not made by enumeration.
     """
     progress.phase("check")
     data = certificate_bytes(
@@ -61,13 +63,18 @@ def certify(
     with tempfile.TemporaryDirectory(prefix="extract-") as folder:
         path = Path(folder) / "claim.cert.json"
         path.write_bytes(data)
-        found = recheck(path, subject.path, subject.spec_path, False, progress)
+        try:
+            found = recheck(path, subject.path, subject.spec_path, False, progress)
+        except CertificateError as error:
+            if certificate.method == "enumeration":
+                raise
+            raise BudgetError(f"undecided: the independent checker cannot follow the claim: {error.message}") from error
     if not found.accepted:
         raise SoundnessAlarm(
             f"the independent checker rejects the certificate: {'; '.join(found.reasons[:3])}",
             hint="believe nothing of this result, and please report it",
         )
-    return Certified(data, found.coverage)
+    return Certified(data, found.coverage, certificate.method)
 
 
 def certify_first(subject: Subject, judged: tuple[Judged, ...], progress: Progress) -> Certified | None:
@@ -82,4 +89,4 @@ def write_certificate(certified: Certified, path: Path | None, subject: Subject,
     if path is not None:
         write_file(path, certified.data, file_subject(subject), force=force)
     digest = hashlib.sha256(certified.data).hexdigest()
-    return CertificatePart(file=path.name if path else None, sha256=digest, kind="enumeration", checked=True)
+    return CertificatePart(file=path.name if path else None, sha256=digest, kind=certified.kind, checked=True)

@@ -27,9 +27,12 @@ from extract.progress import Progress
 from extract.readout import same_answers
 from extract.stages_load import Subject
 from extract.stages_model import answers_of
+from extract.table_model import TableModel
 from extract.verify.answer_table import AnswerTable
 from extract.verify.compare import InputCodes, compare, counterexamples_of, first_differences, verdict
 from extract.verify.programs import Distinguished, ProgramComparer, SameOnDomain
+from extract.verify.separable import decide, why_not
+from extract.verify.sum_table import work_per_input
 
 #: Multiply-adds a nominal core does in a second; it turns ``--time`` into work that every machine counts alike.
 _WORK_PER_SECOND = 2e9
@@ -42,7 +45,7 @@ _SAMPLE, _SAMPLE_SEED, _HOPELESS = 4096, 7, 0.05
 
 
 class Limits(Protocol):
-    """What a request allows: ``seconds`` become a limit on work, ``jobs`` are threads."""
+    """What a request allows: ``seconds`` become a limit on work, ``jobs`` are threads, ``method`` auto or enumerate."""
 
     @property
     def seconds(self) -> float: ...
@@ -52,6 +55,56 @@ class Limits(Protocol):
     def semantics(self) -> str: ...
     @property
     def jobs(self) -> int: ...
+    @property
+    def method(self) -> str: ...
+
+
+class Beyond:
+    """What decides programs where the domain is larger than an enumeration may be; verdicts are kept.
+
+    ``applies`` says whether it is asked at all.
+    """
+
+    def __init__(self, subject: Subject, oracle: Oracle, limits: Limits, progress: Progress) -> None:
+        model, domain = subject.checkpoint.model, subject.domain
+        self._subject, self._oracle, self._progress = subject, oracle, progress
+        self._seconds, self._known = limits.seconds, dict[Program, Verdict]()
+        if isinstance(model, TableModel):
+            self.applies = False
+            return
+        network = model
+        feasible = min(limits.seconds * _WORK_PER_SECOND // work_per_input(network.architecture), limits.memory_bytes)
+        self.applies = (
+            limits.method != "enumerate"
+            and domain.size_is_exact
+            and domain.size > feasible
+            and why_not(network, domain, limits.semantics) is None
+        )
+
+    def verdict(self, program: Program) -> Verdict:
+        """Decide a program class by class; the clock only ends what takes far too long."""
+        if program not in self._known:
+            deadline = monotonic() + _PATIENCE * self._seconds
+            self._progress.phase("verify")
+            self._known[program] = decide(
+                program,
+                self._subject.checkpoint.network,
+                self._subject.domain,
+                self._oracle,
+                progress=self._progress,
+                stop=lambda: monotonic() > deadline,
+            )
+        return self._known[program]
+
+
+def _known(found: Verdict, size: int, limit: int) -> Differences:
+    """Return what a verdict says of the first differences; their number is exact where nothing is undecided."""
+    rows: tuple[Row, ...] = ()
+    if isinstance(found, Refuted):
+        rows = tuple((c.tokens, c.offset) for c in found.counterexamples[:limit])
+    tally = found.certificate.tally if found.certificate is not None else None
+    is_counted = tally is not None and (tally.undecided == 0 or not rows)
+    return Differences(rows, tally.disagree if tally is not None and is_counted else None, size)
 
 
 class TableVerifier:
@@ -74,6 +127,7 @@ class TableVerifier:
         self._inputs = InputCodes(subject.domain)
         self._comparer: ProgramComparer | None = None
         self._asked: Program | None = None
+        self._beyond = Beyond(subject, oracle, limits, progress)
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +181,8 @@ class TableVerifier:
     def differences(self, program: Program, limit: int) -> Differences:
         """Return the first inputs on which program and model differ; counted exactly unless they are very many."""
         self._asked = program
+        if self._beyond.applies:
+            return _known(self._beyond.verdict(program), self._domain.size, limit)
         table = self.table
         found = first_differences(program, table, self._domain, limit, inputs=self._inputs)
         rows: tuple[Row, ...] = tuple((d.tokens, d.offset) for d in found)
@@ -148,6 +204,8 @@ class TableVerifier:
     def verdict(self, program: Program) -> Verdict:
         """Decide whether program and model agree on every input of the domain."""
         self._asked = program
+        if self._beyond.applies:
+            return self._beyond.verdict(program)
         return verdict(program, self.table, self._domain, self.oracle, inputs=self._inputs)
 
     def distinguish(self, left: Program, right: Program) -> tuple[Row | None, str]:
@@ -169,5 +227,7 @@ class TableVerifier:
         """Return the replayed differences of a refuted program in canonical order, as many as a certificate lists."""
         if not isinstance(found, Refuted):
             return ()
+        if self._beyond.applies:
+            return found.counterexamples[1:]
         listed = compare(program, self.table, self._domain, limit=MAX_LISTED, inputs=self._inputs).first
         return counterexamples_of(program, self.oracle, listed)

@@ -136,3 +136,50 @@ def _digest(network: Network) -> str:
     for _, array, _ in network._expected_shapes():
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def neutral_tensors(network: Network) -> dict[str, Array]:
+    """Return the weights under the names of the neutral layout; what the network lacks is left out."""
+    tensors = {"embed": network.embed, "W_U": network.W_U}
+    if network.pos_embed is not None:
+        tensors["pos_embed"] = network.pos_embed
+    if network.b_U.any():
+        tensors["b_U"] = network.b_U
+    names = ["W_Q", "b_Q", "W_K", "b_K", "W_V", "b_V", "W_O", "b_O"]
+    names += ["W_in", "b_in", "W_out", "b_out"] if network.architecture.d_mlp else []
+    for i, layer in enumerate(network.layers):
+        tensors |= {f"layers.{i}.{name}": getattr(layer, name) for name in names}
+        for site in ("norm_attention", "norm_mlp") if network.architecture.d_mlp else ("norm_attention",):
+            norm = getattr(layer, site)
+            if norm is not None:
+                tensors |= {f"layers.{i}.{site}.weight": norm.weight, f"layers.{i}.{site}.bias": norm.bias}
+    if network.norm_final is not None:
+        tensors |= {"norm_final.weight": network.norm_final.weight, "norm_final.bias": network.norm_final.bias}
+    return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+
+
+def neutral_config(network: Network) -> dict[str, object]:
+    """Return the ``config.json`` beside neutral tensors."""
+    a = network.architecture
+    return {
+        "model_type": "extract-neutral", "n_layers": a.n_layers, "d_model": a.d_model, "n_heads": a.n_heads,
+        "d_head": a.d_head, "d_mlp": a.d_mlp, "n_ctx": a.n_ctx, "d_vocab": a.d_vocab, "d_vocab_out": a.d_vocab_out,
+        "attention": a.attention, "attention_scale": a.attention_scale[0], "positions": a.positions, "norm": a.norm,
+        "norm_eps": a.norm_eps if a.norm == "layernorm" else None, "activation": a.activation if a.d_mlp else None,
+    }  # fmt: skip
+
+
+def write_neutral(network: Network, folder: Path, **changes: object) -> Path:
+    """Write a network in the neutral layout, some keys of its config changed; return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(neutral_tensors(network), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({**neutral_config(network), **changes}), encoding="utf-8")
+    return folder
+
+
+def attention_only(seed: int, **options: object) -> Network:
+    """Draw one layer of attention with one head, and nothing else."""
+    given = {"d_model": 6, "n_heads": 1, "d_vocab": 4, "d_mlp": 0, "norm": "none", "tied": False} | options
+    network = random_network(seed, **given)  # type: ignore[arg-type]
+    layers = tuple(replace(layer, b_out=np.zeros_like(layer.b_out)) for layer in network.layers)
+    return replace(network, layers=layers)

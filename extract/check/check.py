@@ -20,6 +20,7 @@ from extract.check.forward import DOUBLE, SINGLE, Forward
 from extract.check.language import Ints
 from extract.check.program import parse
 from extract.check.reader import Unreadable, Weights, parse_json, read_bytes, read_network
+from extract.check.separable import Separable
 from extract.check.spec import ABSENT, read_task
 from extract.check.table import TableAnswers, TableRows, find_table
 
@@ -146,7 +147,12 @@ class _Check:
             self.reasons.append(" ".join(reason.split()))
 
     def run(self, seed: bytes, budget: float, progress: Any) -> CheckResult:
-        """Check the numbers, the exceptions, then the regions."""
+        """Check the numbers, the exceptions, then the regions; or what another method has instead of regions."""
+        method = self.cert.get("method", "enumeration")
+        if method == "separable":
+            return self.separable(progress)
+        if method != "enumeration":
+            raise Unreadable(f"method {method!r} is not one the checker knows")
         self.numbers()
         if not self.reasons:
             self.exceptions()
@@ -163,6 +169,23 @@ class _Check:
             how = f"{self.n_whole} of {len(self.regions)} regions whole, with digests"
         coverage = f"re-evaluated {self.n_done} of {self.cert['claim']['inputs_total']} inputs ({how})"
         return CheckResult(not self.reasons, tuple(self.reasons), coverage, self.n_done, self.n_whole)
+
+    def separable(self, progress: Any) -> CheckResult:
+        """Check a claim made class by class: every class is counted and bounded again, and the status follows."""
+        _require(self.cert["claim"]["semantics"] == "real" and self.regions == [], "method: real, and no regions")
+        if not isinstance(self.model, Model):
+            raise Unreadable("method 'separable' speaks of a network, and this is a table")
+        found = Separable(self.task, self.model, self.lets, self.adapter, self.cert)
+        self.reasons += found.reasons(progress)
+        total, size = _decimal(self.cert["claim"]["inputs_total"]), sum(self.sizes.values()) * len(self.offsets)
+        sums = [found.agree, found.disagree, size - found.agree - found.disagree]
+        self.reject(total == size, f"claim: inputs_total is {total}, the domain has {size} inputs")
+        self.reject(sums == self.claimed, f"claim: {', '.join(_COUNTS)} are {self.claimed}, the classes say {sums}")
+        status, listed = self.cert["claim"]["status"], len(self.cert["exceptions"])
+        is_right = status in _statuses(*sums) and (listed > 0) == (sums[1] > 0)
+        self.reject(is_right, f"claim: status {status!r} with {listed} exceptions does not follow from {sums}")
+        coverage = f"bounded {found.agree + found.disagree} of {size} inputs again, in {found.n_classes} classes"
+        return CheckResult(not self.reasons, tuple(self.reasons), coverage, found.agree + found.disagree)
 
     def numbers(self) -> None:
         """Check that the regions cut the domain rightly and that every sum and the status follow from them."""

@@ -33,19 +33,21 @@ def _spectral(matrix: Floats) -> Floats:
 class Linear:
     """``z @ weight + bias`` for a normalised z, the norm's gain and shift folded in, split into groups of columns.
 
-    Shapes: ``weight`` [group, d_model, width], ``bias`` [group, 1, width]; ``gain`` (spectral norm) and ``local``
-    (rounding error per gamma) [group, 1].
+    Shapes: ``weight`` [group, d_model, width], ``bias`` [group, 1, width]; ``gain`` (spectral norm) [group, 1].
     """
 
     def __init__(self, norm: tuple[Floats, Floats], weight: Floats, bias: Floats, groups: int) -> None:
-        d = len(weight)
-        part = weight.reshape(d, groups, -1).swapaxes(0, 1)
+        part = weight.reshape(len(weight), groups, -1).swapaxes(0, 1)
         bias = bias.reshape(groups, 1, -1)
         self.weight = norm[0][:, None] * part
         self.bias = (norm[1] @ part)[:, None, :] + bias
         self.gain = _spectral(self.weight)[:, None]
         constant = np.linalg.norm((np.abs(norm[1]) @ np.abs(part))[:, None, :] + np.abs(bias), axis=-1)
-        self.local = math.sqrt(d) * _spectral(np.abs(self.weight))[:, None] + constant
+        self._absolute, self._constant = _spectral(np.abs(self.weight))[:, None], constant
+
+    def local(self, size: float) -> Floats:
+        """Return the rounding error per gamma for z of at most a norm. Shape: [group, 1]."""
+        return np.asarray(size * self._absolute + self._constant)
 
     def __call__(self, z: Floats) -> Floats:
         """Return [group, node, width]."""
@@ -93,12 +95,12 @@ class _Layer:
         parts = zip(np.split(joined, 3, axis=1), np.split(biases, 3), strict=True)
         self.qkv = [Linear(w.pair(f"h.{i}.ln_1"), weight, bias, w.n_heads) for weight, bias in parts]
         self.into = Linear(w.pair(f"h.{i}.ln_2"), *w.pair(f"h.{i}.mlp.c_fc"), 1)
-        by_head = self.attn_proj[0].reshape(w.n_heads, -1, len(biases) // 3)
+        by_head = self.attn_proj[0].reshape(w.n_heads, -1, self.attn_proj[0].shape[1])
         self.out, self.value_out = _spectral(by_head)[:, None], _spectral(self.qkv[2].weight @ by_head)[:, None]
         self.sizes = [
             (float(_spectral(np.abs(m))), float(np.linalg.norm(b))) for m, b in (self.attn_proj, self.mlp_proj)
         ]
-        low, high = _SLOPES[w.activation]
+        low, high = _SLOPES[w.activation or "relu"]
         self.back = float(_spectral(self.mlp_proj[0]))
         middle = float(_spectral(self.into.weight[0] @ self.mlp_proj[0]))
         self.slope = (high + low) / 2 * middle + (high - low) / 2 * float(self.into.gain[0, 0]) * self.back
@@ -111,18 +113,24 @@ class Forward:
         self.weights, self.unit, self._d = weights, unit, weights.embed.shape[1]
         self._layers = [_Layer(weights, i) for i in range(len(weights.scales))]
         norm, unembed = weights.pair("ln_f"), weights.unembed
-        self._final = Linear(norm, unembed, np.zeros(unembed.shape[1]), 1)
+        self._final = Linear(norm, unembed, weights.unembed_bias, 1)
         columns = self._final.weight[0]
         squares = (columns * columns).sum(axis=0)
         apart = squares[:, None] + squares - 2 * columns.T @ columns
         self._reach = math.sqrt(apart.max() + 1e-9 * squares.max()), math.sqrt(squares.max())
-        self._local = math.sqrt(self._d * squares.max()) + float((np.abs(norm[1]) @ np.abs(unembed)).max())
+        self._constant = float((np.abs(norm[1]) @ np.abs(unembed) + np.abs(weights.unembed_bias)).max())
 
     def _gamma(self, n: int) -> float:
         return _SLACK * n * self.unit / (1 - n * self.unit)
 
+    def _size(self, z: Floats, ez: Floats) -> float:
+        """Return the largest norm of what a linear map is applied to."""
+        return math.sqrt(self._d) if self.weights.eps else float((np.linalg.norm(z, axis=1) + ez).max(initial=0.0))
+
     def _normalise(self, x: Floats, error: Floats) -> tuple[Floats, Floats]:
         d, eps = self._d, self.weights.eps
+        if not eps:
+            return x, error
         centred = x - x.mean(axis=1, keepdims=True)
         spread = np.sqrt((centred * centred).mean(axis=1) + eps)
         inner = error + self._gamma(d + 3) * (np.linalg.norm(x, axis=1) + 2 * error)
@@ -140,7 +148,7 @@ class Forward:
     def _attention(self, z: Floats, ez: Floats, nodes: Nodes, layer: _Layer) -> tuple[Floats, Floats]:
         """Mix values along each node's prefix. Shapes: z [node, d_model]; returns the same and its error [node]."""
         (q, k, v), gamma, scale = (linear(z) for linear in layer.qkv), self._gamma(self._d + 6), layer.scale
-        slip = [gamma * linear.local for linear in layer.qkv]
+        slip = [gamma * linear.local(self._size(z, ez)) for linear in layer.qkv]
         eq, ek, ev = (linear.gain * ez + local for linear, local in zip(layer.qkv, slip, strict=True))
         nq, nk, nv = (np.linalg.norm(part, axis=2) + 2 * e for part, e in ((q, eq), (k, ek), (v, ev)))
         by_query = np.linalg.norm(k @ layer.qkv[0].weight.swapaxes(1, 2), axis=2)
@@ -177,7 +185,9 @@ class Forward:
 
     def _mlp(self, z: Floats, ez: Floats, layer: _Layer) -> tuple[Floats, Floats]:
         hidden, (size, constant), (weight, bias) = layer.into(z)[0], layer.sizes[1], layer.mlp_proj
-        local = 1.13 * self._gamma(self._d + 6) * layer.into.local[0] + self._gamma(16) * np.linalg.norm(hidden, axis=1)
+        local = 1.13 * self._gamma(self._d + 6) * layer.into.local(self._size(z, ez))[0] + self._gamma(
+            16
+        ) * np.linalg.norm(hidden, axis=1)
         active = self._activate(hidden)
         error = layer.slope * ez + layer.back * local
         rounding = self._gamma(len(weight) + 1) * (np.linalg.norm(active, axis=1) * size + constant)
@@ -198,10 +208,11 @@ class Forward:
         e = _SLACK * self.unit * np.linalg.norm(x, axis=1)
         for layer in self._layers:
             x, e = self._add(x, e, self._attention(*self._normalise(x, e), nodes, layer))
-            x, e = self._add(x, e, self._mlp(*self._normalise(x, e), layer))
+            if w.activation is not None:
+                x, e = self._add(x, e, self._mlp(*self._normalise(x, e), layer))
         read = nodes.leaf[:, first:]
         z, ez = self._normalise(x[read.reshape(-1)], e[read.reshape(-1)])
-        local = self._gamma(self._d + 6) * self._local
         apart, alone = self._reach
+        local = self._gamma(self._d + 6) * (self._size(z, ez) * alone + self._constant)
         bound = np.stack([apart * ez + 2 * local, alone * ez + local]) * _SLACK
         return self._final(z)[0].reshape(*read.shape, -1), bound.reshape(2, *read.shape)

@@ -77,13 +77,18 @@ class Strings:
             layers.append(np.split(distinct, cuts, axis=1)[1:] if after else [])
         return edges, layers
 
+    def graph(self, length: int) -> tuple[list[Ints], list[Ints], Bools]:
+        """Return the edges by depth [state, letter] (-1: rejected), every machine's last states, and which accept."""
+        edges, layers = self._explore(length)
+        accepted = np.ones(len(layers[length][0]) if self.machines else 1, bool)
+        for machine, states in zip(self.machines, layers[length], strict=True):
+            accepted &= machine.accepts(states, length)
+        return edges[:length], layers[length], accepted
+
     def _tails(self, length: int) -> list[Any]:
         """For each depth, how many accepted strings of this length go on from each state, as exact integers."""
         if length not in self._counts:
-            edges, layers = self._explore(length)
-            accepted = np.ones(len(layers[length][0]) if self.machines else 1, bool)
-            for machine, states in zip(self.machines, layers[length], strict=True):
-                accepted &= machine.accepts(states, length)
+            edges, _, accepted = self.graph(length)
             tails: list[Any] = [accepted.astype(np.int64).astype(object)]
             for p in reversed(range(length)):
                 tails.append(np.append(tails[-1], 0)[edges[p]].sum(axis=1))

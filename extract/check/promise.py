@@ -1,8 +1,9 @@
-"""The checker's own reading of ``where`` promises: left to right as running totals, or else string by string."""
+"""The checker's own reading of promises and programs: left to right as running totals, or else string by string."""
 
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from extract.check.language import Bools, Ints
 from extract.check.program import Lets, Meaning
+from extract.check.reader import Unreadable
 
 _Means = Callable[..., Meaning]
 _PICKS = ("sum_over", "min_over", "max_over", "first", "last")
@@ -20,7 +22,33 @@ def promise(lets: Lets, means: _Means, codes: Ints) -> Any:
     """Return the machine of a promise; ``means(lets, tokens, **words)`` evaluates, ``codes`` [letter] are tokens."""
     totals: list[ast.Call] = []
     is_streaming = _collect(lets["output"], totals, inside=False) and len(lets) == 1
-    return Totals(lets, means, codes, totals) if is_streaming else Listed(lets, means, codes)
+    return Totals([lets["output"]], means, codes, totals) if is_streaming else Listed(lets, means, codes)
+
+
+class _Spelled(ast.NodeTransformer):
+    """Replaces names of lets by what they stand for, a copy at every place."""
+
+    def __init__(self, lets: Lets) -> None:
+        self._lets = lets
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """Return what a name stands for."""
+        return self.visit(copy.deepcopy(self._lets[node.id])) if node.id in self._lets else node
+
+
+def program(lets: Lets, outputs: list[str], means: _Means, codes: Ints) -> Any:
+    """Return the machine of a program's outputs; one that is missing is never true.
+
+    Raises:  Unreadable if an output cannot be read left to right as running totals.
+    """
+    inner = {name: node for name, node in lets.items() if not name.startswith("output")}
+    spell = _Spelled(inner)
+    roots = [spell.visit(copy.deepcopy(lets[name])) if name in lets else ast.Constant(False) for name in outputs]
+    totals: list[ast.Call] = []
+    for name, root in zip(outputs, roots, strict=True):
+        if not _collect(root, totals, inside=False):
+            raise Unreadable(f"program: {name} is none of the running totals that the checker reads left to right")
+    return Totals(roots, means, codes, totals, is_promise=False)
 
 
 def _collect(node: ast.AST, totals: list[ast.Call], inside: bool) -> bool:
@@ -67,14 +95,17 @@ class Listed:
 class Totals:
     """Running totals as states: for each call a column with its value so far, and columns it needs to go on."""
 
-    def __init__(self, lets: Lets, means: _Means, codes: Ints, totals: list[ast.Call]) -> None:
-        self._lets, self._means, self._codes, self._totals, self._length = lets, means, codes, totals, 0
+    def __init__(
+        self, roots: list[Any], means: _Means, codes: Ints, totals: list[ast.Call], is_promise: bool = True
+    ) -> None:
+        self._roots, self._means, self._codes, self._totals, self._length = roots, means, codes, totals, 0
         self._names = [node.func.id for node in totals if isinstance(node.func, ast.Name)]
         bits = 1 + -(-len(codes) // 60)
         self._widths = [{"distinct": bits, "increasing": 2}.get(name, 1) for name in self._names]
         self.fixed = any(isinstance(n, ast.Name) and n.id == "length" for t in totals for n in ast.walk(t))
-        root = lets["output"]
+        root = roots[0]
         parts = root.values if isinstance(root, ast.BoolOp) and isinstance(root.op, ast.And) else [root]
+        parts = parts if is_promise else []
         self._fatal = [i for i, t in enumerate(totals) if t in parts and self._names[i] in _FATAL]
 
     def _columns(self, states: Ints) -> list[Ints]:
@@ -83,7 +114,7 @@ class Totals:
     def start(self, length: int) -> Ints:
         """Return the totals of the empty string. Shape: [1, width]."""
         self._length = length
-        meaning, parts = self._means(self._lets, np.zeros((1, 0), np.int64)), []
+        meaning, parts = self._means({}, np.zeros((1, 0), np.int64)), []
         for node, name, width in zip(self._totals, self._names, self._widths, strict=True):
             first = 0 if name == "running_count" else meaning(node).item()
             parts.append(np.array([[first] + [0] * (width - 1)], np.int64))
@@ -92,9 +123,7 @@ class Totals:
     def step(self, states: Ints, letters: Ints, position: int) -> tuple[Ints, Bools]:
         """Return the totals after one letter each, and which strings have broken no part of the promise."""
         here = np.array([[position]])
-        meaning = self._means(
-            self._lets, self._codes[letters][:, None], indices=here, length=np.array([[self._length]])
-        )
+        meaning = self._means({}, self._codes[letters][:, None], indices=here, length=np.array([[self._length]]))
         parts = []
         for node, name, old in zip(self._totals, self._names, self._columns(states), strict=True):
             x = meaning.keys(node.args[1 if name in _PICKS else 0], name == "sum_over")
@@ -108,10 +137,14 @@ class Totals:
 
     def accepts(self, states: Ints, length: int) -> Bools:
         """Ask the promise of the totals."""
-        meaning = self._means(self._lets, np.zeros((1, 0), np.int64), length=np.array([[length]]))
+        return np.asarray(self.values(states, length)[:, 0])
+
+    def values(self, states: Ints, length: int) -> Any:
+        """Return the value of every root. Shape: [state, root]."""
+        meaning = self._means({}, np.zeros((1, 0), np.int64), length=np.array([[length]]))
         for node, name, column in zip(self._totals, self._names, self._columns(states), strict=True):
             meaning.memo[node] = column[:, :1].astype(bool) if name in _FATAL or name == "any" else column[:, :1]
-        return np.broadcast_to(meaning(self._lets["output"])[:, 0], len(states))
+        return np.column_stack([np.broadcast_to(meaning(root)[:, 0], len(states)) for root in self._roots])
 
 
 def _total(name: str, old: Ints, x: Ints, letters: Ints, position: int) -> Ints:

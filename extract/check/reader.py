@@ -1,4 +1,4 @@
-"""The checker's own reading of files: JSON with limits, safetensors, and the weights and facts of a GPT-2.
+"""The checker's own reading of files: JSON with limits, safetensors, weights and facts of a network.
 
 It knows names and shapes, computes no activation, and shares no code with the rest of the project.
 """
@@ -35,16 +35,17 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A GPT-2: its float32 tensors as float64 under their names without prefix, and what they do not say.
+    """A network: its float32 tensors as float64 under GPT-2's names without prefix, and what they do not say.
 
-    ``scales`` multiply query-key products, one for each layer; ``digest`` is the sha256 of the file.
+    ``scales`` multiply query-key products, one for each layer; ``digest`` is the sha256 of the file. ``eps`` is 0 where
+    there is no layer norm (its gain is then 1 and its shift 0), ``activation`` None where there is no MLP.
     """
 
     tensors: dict[str, Floats]
     scales: tuple[float, ...]
     n_heads: int
     eps: float
-    activation: str
+    activation: str | None
     digest: str
 
     @property
@@ -53,7 +54,7 @@ class Weights:
         return {
             "heads": self.n_heads, "norm_eps": self.eps, "activation": self.activation,
             "attention_scale": list(self.scales),
-        }  # fmt: skip
+        } | ({} if self.eps else {"norm": "none"})  # fmt: skip
 
     def pair(self, name: str) -> tuple[Floats, Floats]:
         """Return a weight and its bias."""
@@ -73,6 +74,11 @@ class Weights:
     def unembed(self) -> Floats:
         """The unembedding [d_model, d_vocab_out]; the embedding where no other is stored."""
         return self.tensors.get("lm_head.weight", self.embed).T
+
+    @property
+    def unembed_bias(self) -> Floats:
+        """The bias of the logits [d_vocab_out]; 0 where none is stored."""
+        return self.tensors.get("lm_head.bias", np.zeros(self.unembed.shape[1]))
 
 
 def read_bytes(path: Path, limit: int = _FILE_BYTES) -> bytes:
@@ -135,7 +141,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Floats], str]:
 
 
 def read_network(checkpoint: Path, facts: dict[str, Any] | None = None) -> Weights:
-    """Read a Hugging Face GPT-2: ``model.safetensors``, or a folder with it, and the ``config.json`` beside it.
+    """Read a Hugging Face GPT-2 or a neutral network: ``model.safetensors``, or a folder with it, and its config.json.
 
     ``facts`` are those of the spec's ``[model]``, for what the config does not say.
     Raises:  Unreadable for any other network.
@@ -144,6 +150,8 @@ def read_network(checkpoint: Path, facts: dict[str, Any] | None = None) -> Weigh
     beside, told = path.parent / "config.json", facts or {}
     config = read_json(beside) if beside.exists() else {}
     tensors, digest = read_tensors(path)
+    if config.get("model_type") == "extract-neutral":
+        return _neutral(path, config, tensors, digest)
     n_heads: Any = config.get("n_head") or told.get("heads")
     eps: Any = config.get("layer_norm_epsilon") or told.get("eps")
     activation = _ACTIVATIONS.get(str(config.get("activation_function") or told.get("activation")))
@@ -166,3 +174,52 @@ def read_network(checkpoint: Path, facts: dict[str, Any] | None = None) -> Weigh
         return Weights(tensors, scales, int(n_heads), float(eps), activation, digest)
     except (KeyError, ValueError, TypeError, IndexError, ZeroDivisionError) as error:
         raise Unreadable(f"{path}: not a GPT-2 with its config.json, all the checker reads: {error!r}") from error
+
+
+def _neutral(path: Path, config: dict[str, Any], stored: dict[str, Floats], digest: str) -> Weights:
+    """Return a network of the neutral layout under GPT-2's names; what is absent there does nothing here."""
+    rest, tensors = dict(stored), dict[str, Floats]()
+
+    def take(name: str, *shape: int) -> Floats:
+        array = rest.pop(name)
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+        return array
+
+    try:
+        (n_vocab, d), n_out = stored["embed"].shape, stored["W_U"].shape[1]
+        h, _, k = stored["layers.0.W_Q"].shape
+        n_layers = len({name.split(".")[1] for name in stored if name.startswith("layers.")})
+        m = stored["layers.0.W_in"].shape[1] if "layers.0.W_in" in stored else 0
+        is_normed, n_ctx = "norm_final.weight" in stored, int(config["n_ctx"])
+        told = config["attention"], config["norm"], config["positions"], config.get("activation")
+        expected = "causal", "layernorm" if is_normed else "none", "learned" if "pos_embed" in stored else "none"
+        if told[:3] != expected or h * k > d or (m and told[3] not in _ACTIVATIONS.values()):
+            raise ValueError(f"{told} is not what the tensors are, or not known")
+        tensors |= {"wte.weight": take("embed", n_vocab, d), "lm_head.weight": take("W_U", d, n_out).T}
+        tensors["wpe.weight"] = take("pos_embed", n_ctx, d) if "pos_embed" in stored else np.zeros((n_ctx, d))
+        tensors["lm_head.bias"] = take("b_U", n_out) if "b_U" in stored else np.zeros(n_out)
+        norms = {"norm_final": "ln_f"}
+        for i in range(n_layers):
+            at, to = f"layers.{i}.", f"h.{i}."
+            norms |= {f"{at}norm_attention": f"{to}ln_1", f"{at}norm_mlp": f"{to}ln_2"}
+            joined = [take(f"{at}W_{x}", h, d, k).transpose(1, 0, 2).reshape(d, h * k) for x in "QKV"]
+            tensors[f"{to}attn.c_attn.weight"] = np.concatenate(joined, axis=1)
+            tensors[f"{to}attn.c_attn.bias"] = np.concatenate([take(f"{at}b_{x}", h, k).reshape(-1) for x in "QKV"])
+            tensors[f"{to}attn.c_proj.weight"] = take(f"{at}W_O", h, k, d).reshape(h * k, d)
+            tensors[f"{to}attn.c_proj.bias"] = take(f"{at}b_O", d)
+            for name, new, shape in (("in", "c_fc", (d, m)), ("out", "c_proj", (m, d))):
+                weight, bias = (f"{at}W_{name}", *shape), (f"{at}b_{name}", *shape[1:])
+                tensors[f"{to}mlp.{new}.weight"] = take(*weight) if m else np.zeros((shape[0] or 1, shape[1] or 1))
+                tensors[f"{to}mlp.{new}.bias"] = take(*bias) if m else np.zeros(shape[1] or 1)
+        for old, new in norms.items():
+            has = is_normed and (m or not old.endswith("norm_mlp"))
+            tensors[f"{new}.weight"] = take(f"{old}.weight", d) if has else np.ones(d)
+            tensors[f"{new}.bias"] = take(f"{old}.bias", d) if has else np.zeros(d)
+        eps = float(config["norm_eps"]) if is_normed else 0.0
+        if rest or (is_normed and not eps > 0):
+            raise ValueError(f"{sorted(rest)[:3]} have no place, or norm_eps is not above 0")
+        scales = (float(config["attention_scale"]),) * n_layers
+        return Weights(tensors, scales, h, eps, told[3] if m else None, digest)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise Unreadable(f"{path}: not a network of the neutral layout with its config.json: {error!r}") from error

@@ -10,11 +10,12 @@ from extract.errors import CheckpointError
 from extract.formats.format import Format, Match
 from extract.formats.gates import READS
 from extract.formats.gpt2 import HuggingFaceGpt2
+from extract.formats.neutral import Neutral
 from extract.formats.safetensors import Header
 from extract.formats.unread import UNREAD
 
 #: One line per format that is read, then those that are only named.
-FORMATS: tuple[Format, ...] = (HuggingFaceGpt2(), *UNREAD)
+FORMATS: tuple[Format, ...] = (HuggingFaceGpt2(), Neutral(), *UNREAD)
 _N_GUESSES = 2
 
 

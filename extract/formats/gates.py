@@ -18,8 +18,8 @@ from extract.errors import CheckpointError
 #: A config or header larger than this is not one: the largest honest ones are some tens of kilobytes.
 JSON_LIMIT_BYTES = 1 << 20
 READS = (
-    "this version reads Hugging Face GPT-2 checkpoints, model.safetensors with config.json beside it, and tables, "
-    "table.npz with inputs and outputs"
+    "this version reads Hugging Face GPT-2 and its own neutral layout, model.safetensors with config.json beside it, "
+    "and tables, table.npz with inputs and outputs"
 )
 _HEAD_BYTES = 4096
 #: Larger archives are named without looking at their list of entries.

@@ -235,11 +235,24 @@ def keep_promised(
     for start in range(0, total, _CHUNK):
         stop = min(start + _CHUNK, total)
         kept[start:stop] = keeps(superset.letters(length, start, stop, ids))
-    classes = kept.astype(np.int32) - 1
+    tables = layers_of(superset, length, kept.astype(np.int32) - 1)
+    if tables is None:
+        return None
+    accept = [np.zeros(len(table), dtype=np.bool_) for table in tables]
+    return canonical(tables, [*accept, np.ones(1, dtype=np.bool_)], superset.n_letters)
+
+
+def layers_of(superset: InputGraph, length: int, classes: NDArray[np.int32]) -> list[States] | None:
+    """Return tables that lead each string of one length to its class, as few states as possible; None if to no class.
+
+    Shapes:  ``classes`` [rank] counts from 0, or -1 for strings left out; ``tables[p]`` [state, letter] as in
+             InputGraph, the states at depth ``length`` being the classes.
+    """
     n_letters = superset.n_letters
-    branches = superset.expand(length, 0, total)
+    if not length:
+        return [] if len(classes) and classes[0] >= 0 else None
+    branches = superset.expand(length, 0, len(classes))
     tables: list[States] = []
-    n_states = [1]
     for depth in range(length - 1, -1, -1):
         level = branches.pop()
         n_parents = len(branches[-1].parent) if depth else 1
@@ -247,8 +260,4 @@ def keep_promised(
         rows[level.parent, level.letter] = classes
         unique, classes = distinct_rows(rows)
         tables.append(unique)
-        n_states.append(len(unique))
-    if classes[0] < 0:
-        return None
-    accept = [np.zeros(n, dtype=np.bool_) for n in n_states[:0:-1]]
-    return canonical(tables[::-1], [*accept, np.ones(1, dtype=np.bool_)], n_letters)
+    return None if classes[0] < 0 else tables[::-1]

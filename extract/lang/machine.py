@@ -18,7 +18,10 @@ from extract.lang.terms import Program, Term
 from extract.readout import ReadOut
 from extract.vocabulary import Vocabulary
 
-__all__ = ["OPEN", "ProgramMachine", "State", "TermMachine", "compile_terms", "program_machine", "term_machine"]
+__all__ = [
+    "OPEN", "ProgramMachine", "Refused", "State", "TermMachine", "compile_terms", "is_timeless", "program_machine",
+    "read_terms", "term_machine",
+]  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -76,21 +79,29 @@ def _collect(final: Final, state: State, needs: list[frozenset[int]], kept: set[
         _collect(child, state, needs, kept)
 
 
-def compile_terms(
+def read_terms(
     terms: Sequence[Term], vocabulary: Vocabulary, sorts: dict[Term, Sort], length: int | None
-) -> TermMachine | None:
-    """Return sequence-wide terms as one machine, or None if some term cannot be streamed.
+) -> TermMachine:
+    """Return sequence-wide terms as one machine.
 
     ``length``: the length of every input if it is known, so that positions may be compared with it.
+    Raises:  Refused, naming the operator that cannot be read from the left with small memory.
     """
     streams = Streams(vocabulary, sorts, length)
     finals = Finals(streams)
-    try:
-        compiled = tuple(finals.final(term) for term in terms)
-    except Refused:
-        return None
+    compiled = tuple(finals.final(term) for term in terms)
     codes = tuple(int(code) for code in vocabulary.token_codes)
     return TermMachine(codes, tuple(streams.initial), streams.template, streams.instructions, streams.needs, compiled)
+
+
+def compile_terms(
+    terms: Sequence[Term], vocabulary: Vocabulary, sorts: dict[Term, Sort], length: int | None
+) -> TermMachine | None:
+    """Return sequence-wide terms as one machine (``read_terms``), or None if some term cannot be streamed."""
+    try:
+        return read_terms(terms, vocabulary, sorts, length)
+    except Refused:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +149,11 @@ def program_machine(
 def term_machine(term: Term, vocabulary: Vocabulary, length: int | None = None) -> TermMachine | None:
     """Return one sequence-wide term as a machine, or None if it cannot be streamed."""
     return compile_terms([term], vocabulary, sorts_of(term, vocabulary), length)
+
+
+def is_timeless(terms: Sequence[Term]) -> bool:
+    """Say whether machines of these terms, made without a length, step and answer alike at every position and length.
+
+    Only then do its states say all there is to know of an input's past, whatever its length.
+    """
+    return not any(part.operator in ("indices", "length", "prompt_length") for t in terms for part in t.subterms())

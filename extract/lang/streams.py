@@ -172,8 +172,10 @@ class Streams(Registers):
             return self._select_side(selector)
         if name == "not":
             inner = self.side(arguments[0])
-            if inner.side != "everywhere" or inner.keys is None:
+            if inner.side != "everywhere":
                 raise Refused("not of a window")
+            if inner.keys is None:
+                return Side("everywhere", self.constant_slot(False))
             return Side("everywhere", self.apply(SCALAR["not"], [inner.keys], nonnegative=True))
         if name not in ("and", "or"):
             raise Refused(name)

@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,20 @@ from extract.train.tasks import EOS, Names, TaskRecord
 #: Marks a position at which nothing is predicted.
 NOT_READ = -100
 
+#: Inputs drawn of a domain too large to list, always the same ones.
+N_DRAWN, _SEED = 60_000, 5
+
 _ONE_TOKEN = re.compile(r"\{x\[(\d+)\]\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """All inputs of a domain, lengths ascending. Shapes: ``tokens`` [input, position] ids as fed to the network, 0
-    beyond the end (a causal network cannot see it); ``targets`` [input, position] output id to predict from each
-    position, or ``NOT_READ``; ``lengths`` [input] tokens in {x}."""
+    """All inputs of a domain, lengths ascending, or many drawn where it cannot be listed.
+
+    Shapes: ``tokens`` [input, position] ids as fed to the network, 0 beyond the end (a causal network cannot see it);
+    ``targets`` [input, position] output id to predict from each position, or ``NOT_READ``; ``lengths`` [input] tokens
+    in {x}.
+    """
 
     tokens: NDArray[np.int64]
     targets: NDArray[np.int64]
@@ -80,10 +87,14 @@ def example(record: TaskRecord, tokens: Names) -> tuple[Names, tuple[tuple[int, 
 
 
 def examples(record: TaskRecord) -> Examples:
-    """Return the whole domain of a task as arrays. Cost: O(inputs), about 10 microseconds each."""
+    """Return the whole domain of a task, or ``N_DRAWN`` inputs drawn of a domain too large to list, as arrays.
+
+    Cost: O(inputs), about 10 microseconds each.
+    """
     token_id = {name: i for i, name in enumerate(record.vocab)}
     output_id = {name: i for i, name in enumerate(record.output_names)}
-    domain = list(inputs(record))
+    random = Random(_SEED)
+    domain = [record.draw(random) for _ in range(N_DRAWN)] if record.draw else list(inputs(record))
     tokens = np.zeros((len(domain), record.n_positions), dtype=np.int64)
     targets = np.full((len(domain), record.n_positions), NOT_READ, dtype=np.int64)
     width = 0

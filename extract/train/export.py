@@ -1,13 +1,15 @@
 """A trained network as a checkpoint folder: ``model.safetensors``, ``config.json`` and ``spec.toml``.
 
 Names, shapes and configuration keys are those of Hugging Face GPT-2, so ``GPT2LMHeadModel.from_pretrained`` reads the
-folder. Writing is atomic: the folder appears complete or not at all. It refuses to know how the weights were found.
+folder; a network that is no GPT-2 is written in the neutral layout instead. Writing is atomic: the folder appears
+complete or not at all. It refuses to know how the weights were found.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -47,6 +49,28 @@ def gpt2_config(record: TaskRecord) -> dict[str, object]:
         "tie_word_embeddings": True,
         "torch_dtype": "float32",
         "vocab_size": len(record.vocab),
+    }
+
+
+def neutral_config(record: TaskRecord) -> dict[str, object]:
+    """Return the contents of ``config.json`` beside an attention-only network: what its tensors do not say."""
+    d_head = record.shape.d_model // record.shape.n_heads
+    return {
+        "activation": None,
+        "attention": "causal",
+        "attention_scale": 1 / math.sqrt(d_head),
+        "d_head": d_head,
+        "d_mlp": 0,
+        "d_model": record.shape.d_model,
+        "d_vocab": len(record.vocab),
+        "d_vocab_out": len(record.output_names),
+        "model_type": "extract-neutral",
+        "n_ctx": record.n_positions,
+        "n_heads": record.shape.n_heads,
+        "n_layers": record.shape.n_layers,
+        "norm": "none",
+        "norm_eps": None,
+        "positions": "learned",
     }
 
 
@@ -104,13 +128,15 @@ def write_checkpoint(folder: Path, record: TaskRecord, weights: Weights, *, forc
     """Write the three files so that the folder holds all of them or is as it was.
 
     With ``force`` and a folder that is not empty, the three files are replaced one by one and others are left alone.
-    Units:   ``weights`` under GPT-2's names without the ``transformer.`` prefix, float32.
+    Units:   ``weights`` under GPT-2's names without the ``transformer.`` prefix, or the neutral layout's, float32.
     Raises:  OutputError naming the path and the system's reason.
     """
-    tensors = {f"transformer.{name}": np.ascontiguousarray(array) for name, array in weights.items()}
+    is_neutral = record.shape.is_attention_only
+    prefix, config = ("", neutral_config(record)) if is_neutral else ("transformer.", gpt2_config(record))
+    tensors = {f"{prefix}{name}": np.ascontiguousarray(array) for name, array in weights.items()}
     contents = {
         "model.safetensors": save(tensors, metadata={"format": "pt"}),
-        "config.json": (json.dumps(gpt2_config(record), indent=2, sort_keys=True) + "\n").encode(),
+        "config.json": (json.dumps(config, indent=2, sort_keys=True) + "\n").encode(),
         "spec.toml": spec_text(record).encode(),
     }
     check_destination(folder, force=force)

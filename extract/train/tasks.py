@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 from typing import Literal
 
 from extract.errors import UsageError
@@ -19,11 +20,15 @@ BOS, SEP, EOS, NONE = "<bos>", "<sep>", "<eos>", "<none>"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The size of the network that learns a task; ``d_mlp`` is four times ``d_model`` as in GPT-2."""
+    """The size of the network that learns a task; ``d_mlp`` is four times ``d_model`` as in GPT-2.
+
+    ``is_attention_only``: one layer of attention between embedding and head, no norm and no MLP, instead of a GPT-2.
+    """
 
     n_layers: int
     n_heads: int
     d_model: int
+    is_attention_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ class TaskRecord:
     ``answer`` maps the names of {x} to the names of the answer: one name for ``last``, one per token for ``every``,
     the sequence without the stop token for ``generate``. The promise is said twice, as the spec's text (``where``, or
     the rows of ``automaton``) and as the predicate ``admits``; tests hold the two against each other.
-    ``outputs`` renames the output ids where answers are no tokens.
+    ``outputs`` renames the output ids where answers are no tokens. ``draw`` draws one input of a domain too large to
+    list, hard ones more often than a uniform draw would.
     """
 
     name: str
@@ -65,6 +71,7 @@ class TaskRecord:
     where: str = ""
     automaton: tuple[tuple[int, ...], ...] = ()
     admits: Callable[[Names], bool] = lambda tokens: True
+    draw: Callable[[Random], Names] | None = None
 
     @property
     def output_names(self) -> Names:
@@ -125,6 +132,25 @@ def modular_sum(tokens: Names) -> Names:
 def maximum(tokens: Names) -> Names:
     """Return the largest number."""
     return (max(tokens, key=int),)
+
+
+LARGE = 64
+
+
+def near_maximum(random: Random) -> Names:
+    """Draw ten numbers, the largest any equally often, the others anywhere, anywhere below, just below, or alike."""
+    top = random.randrange(LARGE)
+    kind = random.randrange(4)
+    if kind == 0:
+        others = [random.randint(0, top) for _ in range(9)]
+    elif kind == 1:
+        others = [max(0, top - random.randint(1, 3)) for _ in range(9)]
+    elif kind == 2:
+        others = [max(0, top - random.randint(1, 2))] * 9
+    else:
+        others = [random.randrange(LARGE) for _ in range(9)]
+    others.insert(random.randrange(10), top)
+    return tuple(str(n) for n in others)
 
 
 def first_unique(tokens: Names) -> Names:
@@ -283,6 +309,21 @@ _RECORDS = (
         answer=maximum,
         numeric=True,
         shape=Shape(n_layers=1, n_heads=1, d_model=32),
+    ),
+    TaskRecord(
+        name="max_of_10",
+        description=f"The largest of ten numbers below {LARGE}; attention only, with more inputs than can be listed.",
+        vocab=(*_digits(LARGE), SEP),
+        alphabet=_digits(LARGE),
+        min_length=10,
+        max_length=10,
+        template=f"{{x}} {SEP}",
+        at="last",
+        answer=maximum,
+        numeric=True,
+        draw=near_maximum,
+        shape=Shape(n_layers=1, n_heads=1, d_model=32, is_attention_only=True),
+        recipe=Recipe(n_steps=6000, n_batch=512, rate=1e-2, target_margin=0.5),
     ),
     TaskRecord(
         name="first_unique",

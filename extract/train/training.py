@@ -1,6 +1,7 @@
 """Seeded training: from a task's name to a checkpoint folder whose exactness was measured on the whole domain.
 
-The domains are small, so the network sees all of them and is judged on all of them. One thread and deterministic
+Most domains are small, so the network sees all of them and is judged on all of them; of the others it sees inputs
+drawn once, and is judged on those. One thread and deterministic
 kernels: the same seed gives the same bytes with the same torch build on the same kind of processor; other builds
 round differently and give another checkpoint of the same quality. It refuses to know what is done with the result.
 """
@@ -21,6 +22,7 @@ from torch.nn import functional
 
 from extract.errors import UsageError
 from extract.progress import Progress
+from extract.train.attention_only import AttentionOnly
 from extract.train.data import NOT_READ, Examples, examples
 from extract.train.export import check_destination, write_checkpoint
 from extract.train.tasks import TaskRecord, task
@@ -39,9 +41,12 @@ FINAL_RATE_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class TrainedCheckpoint:
-    """What training made. ``exact_inputs`` of ``total_inputs`` inputs of the domain are answered as the reference
+    """What training made.
+
+    ``exact_inputs`` of the ``total_inputs`` tried, all of the domain unless ``is_drawn``, are answered as the reference
     function answers them; ``least_margin`` (logits) is the least, over all decisions, of the right logit minus the
-    best other: negative where an answer is wrong."""
+    best other: negative where an answer is wrong.
+    """
 
     path: Path
     exact_inputs: int
@@ -49,6 +54,11 @@ class TrainedCheckpoint:
     least_margin: float
     steps: int
     seconds: float
+    is_drawn: bool = False
+
+
+#: Either kind of network that is trained here; both map tokens to logits.
+Trained = SmallGPT2 | AttentionOnly
 
 
 def train_task(
@@ -82,15 +92,18 @@ def train_task(
         least_margin=float(margins.min()),
         steps=n_done,
         seconds=time.monotonic() - started,
+        is_drawn=record.draw is not None,
     )
 
 
-def exported_weights(network: SmallGPT2) -> dict[str, torch.Tensor]:
-    """Return the weights under GPT-2's names (``wte.weight`` and ``wpe.weight`` are bare parameters here)."""
+def exported_weights(network: Trained) -> dict[str, torch.Tensor]:
+    """Return the weights under the names of their format (GPT-2's embeddings are bare parameters here)."""
+    if isinstance(network, AttentionOnly):
+        return network.neutral_weights()
     return {f"{key}.weight" if key in ("wte", "wpe") else key: value for key, value in network.state_dict().items()}
 
 
-def least_margins(network: SmallGPT2, domain: Examples) -> NDArray[np.float64]:
+def least_margins(network: Trained, domain: Examples) -> NDArray[np.float64]:
     """Return for each input the least, over its predictions, of the right logit minus the best other.
 
     Shape:   [input]. Positive: every prediction is right, so the answer is; zero is a tie, and not right.
@@ -112,9 +125,10 @@ def least_margins(network: SmallGPT2, domain: Examples) -> NDArray[np.float64]:
 
 def _train(
     record: TaskRecord, domain: Examples, seed: int, progress: Progress
-) -> tuple[SmallGPT2, int, NDArray[np.float64]]:
+) -> tuple[Trained, int, NDArray[np.float64]]:
     recipe = record.recipe
-    network = SmallGPT2(record.shape, len(record.vocab), record.n_positions, seed)
+    kind = AttentionOnly if record.shape.is_attention_only else SmallGPT2
+    network: Trained = kind(record.shape, len(record.vocab), record.n_positions, seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.01)
     random = np.random.default_rng(seed)
     cumulative = _draw_cumulative(domain)

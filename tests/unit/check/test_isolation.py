@@ -14,9 +14,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = sorted((ROOT / "extract" / "check").glob("*.py"))
-#: Lines that hold code: blank lines, comments and docstrings are not counted.
-#: About a hundred of them read tables, the second kind of model.
-MAX_CODE_LINES = 1350
+#: Lines that hold code: blank lines, comments and docstrings are not counted. Reading, the language, the forward pass
+#: and the check of enumerations take 1250, tables 100; a method of proof adds its own bounds: attention alone 310.
+MAX_CODE_LINES = 1250 + 100 + 310
 
 
 def imported(path: Path) -> Iterator[str]:

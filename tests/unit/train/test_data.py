@@ -14,7 +14,8 @@ from extract.train.data import NOT_READ, examples, inputs, render
 from extract.train.export import spec_text
 from extract.train.tasks import TASKS, TaskRecord
 
-each_task = pytest.mark.parametrize("record", TASKS.values(), ids=lambda record: record.name)
+LISTED = [record for record in TASKS.values() if record.draw is None]
+each_task = pytest.mark.parametrize("record", LISTED, ids=lambda record: record.name)
 
 
 def test_render_places_every_token() -> None:

@@ -11,13 +11,15 @@ import torch
 from safetensors.numpy import load_file
 
 from extract.train.data import examples, inputs, render
-from extract.train.export import gpt2_config, spec_text
+from extract.train.export import gpt2_config, neutral_config, spec_text
 from extract.train.tasks import TASKS
 from extract.train.training import least_margins
 from extract.train.transformer import SmallGPT2
 
 SHIPPED = Path(__file__).resolve().parents[3] / "benchmarks" / "checkpoints"
 NAMES = ("histogram", "majority", "reverse")
+#: Attention alone; its domain cannot be listed, and tests/cli/test_max_of_10.py proves it right on all of it.
+NEUTRAL = "max_of_10"
 
 
 def load(name: str) -> SmallGPT2:
@@ -33,7 +35,7 @@ def load(name: str) -> SmallGPT2:
 
 
 def test_these_and_no_others_ship() -> None:
-    assert sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()) == sorted(NAMES)
+    assert sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()) == sorted([*NAMES, NEUTRAL])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,6 +45,13 @@ def test_the_folder_is_small_and_says_what_the_record_says(name: str) -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 300_000
     assert (folder / "spec.toml").read_text(encoding="utf-8") == spec_text(TASKS[name])
     assert json.loads((folder / "config.json").read_text(encoding="utf-8")) == gpt2_config(TASKS[name])
+
+
+def test_the_neutral_folder_says_what_its_record_says() -> None:
+    folder, record = SHIPPED / NEUTRAL, TASKS[NEUTRAL]
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "spec.toml"]
+    assert (folder / "spec.toml").read_text(encoding="utf-8") == spec_text(record)
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8")) == neutral_config(record)
 
 
 @pytest.mark.parametrize("name", NAMES)
