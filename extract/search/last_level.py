@@ -56,16 +56,17 @@ _MOST_ADDED = 3
 _LARGEST_MODULUS = 64
 
 
-def proposals(bank: Bank, goal: Goal, cost: int, *, is_derived: bool = False) -> Iterator[Proposal]:
+def proposals(bank: Bank, goal: Goal, cost: int, *, is_derived: bool = False, patience: int = 1) -> Iterator[Proposal]:
     """Yield terms one operator above bank terms (a few for tables and choices) that give the goal on its cells.
 
     A derived goal is the condition of a choice between the two values of another goal, whose tables cover its own.
+    ``patience`` multiplies the allowance of comparisons, for a level that no other follows.
     Cost:    an allowance of pairs per operator in proportion to the candidates that the bank has tried.
     """
     if not goal.mask.any():
         return
     if goal.kind == "B":
-        yield from _of_booleans(bank, goal, cost, has_tables=not is_derived)
+        yield from _of_booleans(bank, goal, cost, has_tables=not is_derived, patience=patience)
     else:
         yield from _of_integers(bank, goal, cost)
 
@@ -84,12 +85,13 @@ def _read(bank: Bank, goal: Goal, cost: int) -> tuple[Cells, dict[Tag, Terms], T
 
 
 # -- boolean goals --------------------------------------------------------------------------------------------------
-def _of_booleans(bank: Bank, goal: Goal, cost: int, *, has_tables: bool) -> Iterator[Proposal]:
+def _of_booleans(bank: Bank, goal: Goal, cost: int, *, has_tables: bool, patience: int) -> Iterator[Proposal]:
     cells, integers, booleans = _read(bank, goal, cost)
     target = cells.target.astype(np.bool_)
     bits = surprise(cells, most_right(cells, [booleans]))
     for tag in _TAGS:
-        found = comparison_pairs(integers[tag], target, _effort(bank), has_le=tag == "N")
+        effort = Effort(patience * _effort(bank).left)
+        found = comparison_pairs(integers[tag], target, effort, has_le=tag == "N")
         yield from islice((_compared(bank, integers[tag], pair) for pair in found), _MOST_KEPT)
     covered = covers.connective_covers(booleans, target, _effort(bank), bits)
     yield from islice((_covered(bank, booleans, cover) for cover in covered), _MOST_KEPT)

@@ -3,13 +3,14 @@
 The searched fragment is stated here and nowhere else: the leaves but ``prompt_length``; elementwise arithmetic with
 ``abs`` (division, remainder and multiplication by an offered constant of at least 2, and products of leaves);
 comparisons within a tag (``<=`` of numbers only); ``and``, ``or``, ``not`` of booleans and of selectors; ``select``
-over bank terms with the listed relations (``!=`` of leaves only), and ``keys_where``; ``horner`` with factor 1, or 2
-and an offered modulus, and tables of letters' signs; ``rank``, ``running_count``, ``shift`` by the listed distances
-without a default; and every aggregate of the language but ``mean``, without a default. It has no ``if``, no other
-tables, no ``scan`` and no other ``!=``: other stages propose those. Cells have the frame's integer type: a term whose
-values leave it is filed under the wrapped values, and the gate refutes it if they mattered. Costs are tree costs (a
-shared part counts at each use), an upper bound on the language's cost. A family whose next level would not fit the
-work left is skipped and the bank is no longer complete at that cost: ``complete_to_cost`` says how far it is.
+over bank terms with the listed relations (``!=`` of leaves only), and ``keys_where``; ``horner`` of terms up to cost 5
+with factor 1, and where an answer is a number with factor 1 or 2 and an offered modulus; tables of letters' signs;
+``rank``, ``running_count``, ``shift`` by the listed distances without a default; and every aggregate of the language
+but ``mean``, without a default. It has no ``if``, no other tables, no ``scan`` and no other ``!=``: other stages
+propose those. Cells have the frame's integer type: a term whose values leave it is filed under the wrapped values, and
+the gate refutes it if they mattered. Costs are tree costs (a shared part counts at each use), an upper bound on the
+language's cost. A family whose next level would not fit the work left is skipped and the bank is no longer complete at
+that cost: ``complete_to_cost`` says how far it is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from extract.search.bank import Bank, Key, Origin, Tag
 from extract.search.builders import NAMES
 from extract.search.frame import NO_SYMBOL, SHAPES, Shape
 from extract.search.meanings import leaf, shifted
-from extract.search.running import horner_forms, horner_rows, letter_values, table_rows
+from extract.search.productions import Running
 
 Array = NDArray[Any]
 
@@ -38,7 +39,7 @@ _PRODUCT_COST = 3
 _RELATIONS = ("==", "<", "<=", ">", ">=")
 #: Shares of the work by what is computed, so that the many position-shaped terms do not starve the few sequence-wide
 #: ones, which most answers are made of.
-_SHARES = {"whole": 0.35, "position": 0.35, "step": 0.2, "selector": 0.1}
+_SHARES = {"whole": 0.35, "position": 0.35, "step": 0.2, "selector": 0.1, "joined": 0.05}
 
 
 #: Booleans lie in the bank as bits, whole words at a time.
@@ -50,7 +51,8 @@ class Grammar:
 
     ``work`` is the number of cells that may be computed in all (machine independent, shared out by ``_SHARES``);
     ``constants`` are the integers offered (cost 1 up to 2 in absolute value, 2 beyond), ``symbols`` the names offered
-    as symbol constants, ``letters`` those of the alphabet.
+    as symbol constants, ``letters`` those of the alphabet;
+    ``has_numbers`` says whether some answer is one.
     """
 
     def __init__(
@@ -61,13 +63,14 @@ class Grammar:
         symbols: tuple[str, ...],
         work: int,
         letters: tuple[str, ...] = (),
+        has_numbers: bool = True,
     ) -> None:
         self.bank = bank
         self.frame = bank.frame
         self._work = {pool: int(share * work) for pool, share in _SHARES.items()}
         self.constants = constants
         self.symbols = symbols
-        self.letters = letters
+        self._productions = Running(letters, constants if has_numbers else ())
         self.complete_to_cost = 0
         self._token_ids = np.zeros(0, dtype=np.int32)
         self.is_complete = not bank.is_refined
@@ -83,9 +86,8 @@ class Grammar:
         """Add every term of exactly this tree cost, as far as the work allows."""
         if cost <= 2:
             self._leaves(cost)
-        self._letter_values(cost)
-        self._unary(cost)
         self._running(cost)
+        self._unary(cost)
         self._selectors(cost)
         self._aggregates(cost)
         self._arithmetic(cost)
@@ -167,7 +169,7 @@ class Grammar:
                 self._append(key, np.abs(rows), "abs", (ids,), cost)
             key = Key("S", "", shape)
             rows, ids = self.bank.rows(key, cost - 1)
-            if len(ids) and self._afford(rows.size, "selector"):
+            if len(ids) and self._afford(rows.size, "joined"):
                 self._append(key, ~rows, "select_not", (ids,), cost)
         for key in list(self.bank.keys("B", "position")):
             rows, ids = self.bank.rows(key, cost - 1)
@@ -183,21 +185,11 @@ class Grammar:
                 moved = shifted(rows, k, NO_SYMBOL if key.tag == "T" else 0, frame.valid)
                 self._append(key, moved, "shift", (ids,), cost, (k,))
 
-    def _letter_values(self, cost: int) -> None:
-        """Add the signed values of letters, which sums along the input are made of."""
-        ids = self._token_ids
-        for data, table_cost in letter_values(self.letters):
-            if table_cost == cost and len(ids) and self._token_tag == "T":
-                rows = table_rows(self.frame.tokens[None], data, self.frame)
-                self._append(Key("I", "N", "position"), rows, "table", (ids,), cost, data)
-
     def _running(self, cost: int) -> None:
-        """Add sums and base-b values along the input."""
-        key = Key("I", "N", "position")
-        for data, node in horner_forms(self.constants):
-            rows, ids = self.bank.rows(key, cost - node)
-            if len(ids) and self._afford(2 * rows.size, "position"):
-                self._append(key, horner_rows(rows, data), "horner", (ids,), cost, data)
+        """Add the values of letters, and sums and base-b values along the input."""
+        for name, data, rows, ids in self._productions.at(self.bank, self._token_ids, cost):
+            if self._afford(2 * rows.size, "position"):
+                self._append(Key("I", "N", "position"), rows, name, (ids,), cost, data)
 
     def _boolean_reductions(self, rows: Array, ids: NDArray[np.int32], cost: int) -> None:
         if not len(ids):
@@ -227,11 +219,11 @@ class Grammar:
         for left_shape in self._shapes:
             key, other = Key("S", "", left_shape), Key("S", "", "whole")
             n_cells = frame.n_probes * frame.n_queries(left_shape) * frame.valid.shape[1]
-            for left, right in self._pairs(key, other, cost - 1, n_cells, "selector"):
+            for left, right in self._pairs(key, other, cost - 1, n_cells, "joined"):
                 self._joined_selectors(key, left, right, cost)
         key = Key("S", "", "position")
         n_cells = frame.n_probes * frame.valid.shape[1] ** 2
-        for left, right in self._pairs(key, key, cost - 1, n_cells, "selector", commutative=True):
+        for left, right in self._pairs(key, key, cost - 1, n_cells, "joined", commutative=True):
             self._joined_selectors(key, left, right, cost)
 
     def _joined_selectors(

@@ -42,6 +42,8 @@ _CELLS_PER_CANDIDATE = 1024
 _INCOMPLETE_LEVELS = 4
 #: Heads added beyond the cost order are filed above every level that growth can reach.
 _HEAD_LEVEL = 1000
+#: No level comes after that one: its comparisons may take longer.
+_PATIENCE = 24
 #: Goal numbers from here down stand for a goal up to the default of its root.
 _DEFAULTED = -1000
 #: The share of wrong cells that closed forms of generated answers bear when none fits exactly.
@@ -175,7 +177,7 @@ class Portfolio:
         bank = self._bank
         grammar = Grammar(
             bank, constants=self._constants(), symbols=self._symbols(), work=self.budget.n_candidates * 1024,
-            letters=self._letters(),
+            letters=self._letters(), has_numbers=any(state.goal.tag == "N" for state in self.states),
         )  # fmt: skip
         self._watch(bank)
         for cost in range(1, self.budget.max_cost + 1):
@@ -266,8 +268,9 @@ class Portfolio:
 
     def _virtual(self, bank: Bank, index: int, goal: Goal, cost: int) -> Iterator[tuple[int, Term]]:
         goals = [(index, goal)] + [(-1 - i, d[1]) for i, d in enumerate(self._derived) if d[0] == index]
+        patience = _PATIENCE if cost == _HEAD_LEVEL else 1
         for number, wanted in goals:
-            for found in last_level.proposals(bank, wanted, cost, is_derived=number < 0):
+            for found in last_level.proposals(bank, wanted, cost, is_derived=number < 0, patience=patience):
                 yield number, found.term
             for term in agreements.proposals(bank, wanted, cost):
                 yield number, term

@@ -1,6 +1,6 @@
-"""Productions that run along the input: sums and base-b values so far, and the letter values they add up.
+"""What runs along the input: sums and base-b values so far, and the letter values they add up.
 
-One place says which of them the bank is offered, and what they give on rows of values; costs are the language's.
+One place says which of them are on offer, and what they give on rows of values; costs are the language's.
 """
 
 from __future__ import annotations
