@@ -23,8 +23,9 @@ _MOST_PARTS = 8
 def simplified(term: Term) -> Iterator[Term]:
     """Yield cheaper terms that sympy holds equal to this one; usually none or one."""
     candidate = _rebuilt(term)
-    if candidate != term and cost(candidate) < cost(term):
-        yield candidate
+    for form in dict.fromkeys((candidate, _without_choices(candidate))):
+        if form != term and cost(form) < cost(term):
+            yield form
 
 
 def _rebuilt(term: Term) -> Term:
@@ -36,6 +37,55 @@ def _rebuilt(term: Term) -> Term:
     if term.operator in _CONNECTIVES:
         return _cheaper(term, _connective(term))
     return term
+
+
+# -- choices between 0 and 1 ----------------------------------------------------------------------------------------
+def _without_choices(term: Term) -> Term:
+    """Write ``0 if a else int(b)`` and the like as the integer of one condition, negations moved inwards."""
+    condition = _as_condition(term)
+    return Term("int", (condition,)) if condition is not None else term
+
+
+def _as_condition(term: Term) -> Term | None:
+    """Return the boolean of which a term is the integer, None if it is no such term."""
+    if term.operator == "int":
+        return term.arguments[0]
+    if term.operator == "integer" and term.data[0] in (0, 1):
+        return Term("boolean", (), term.data)
+    if term.operator != "if":
+        return None
+    condition, *branches = term.arguments
+    then, otherwise = (_as_condition(branch) for branch in branches)
+    if then is None or otherwise is None:
+        return None
+    if then.operator == "boolean":
+        return _joined("or", condition, otherwise) if then.data[0] else _joined("and", _opposite(condition), otherwise)
+    if otherwise.operator == "boolean":
+        return _joined("or", _opposite(condition), then) if otherwise.data[0] else _joined("and", condition, then)
+    return None
+
+
+def _joined(name: str, left: Term, right: Term) -> Term:
+    """Return a conjunction or disjunction; a constant on the right decides it or drops out."""
+    if right.operator == "boolean":
+        return right if bool(right.data[0]) == (name == "or") else left
+    return Term(name, (left, right))
+
+
+def _opposite(condition: Term) -> Term:
+    """Return the negation, written without ``not`` where the language has a word for it."""
+    match condition.operator:
+        case "not":
+            return condition.arguments[0]
+        case "<" | "<=":
+            return Term("<=" if condition.operator == "<" else "<", condition.arguments[::-1])
+        case "any" | "all":
+            return Term("all" if condition.operator == "any" else "any", (_opposite(condition.arguments[0]),))
+        case "and" | "or":
+            swapped = "or" if condition.operator == "and" else "and"
+            return Term(swapped, tuple(_opposite(argument) for argument in condition.arguments))
+        case _:
+            return Term("not", (condition,))
 
 
 def _cheaper(term: Term, other: Term | None) -> Term:

@@ -103,11 +103,11 @@ def _balanced(pool: list[Row], answers: Answers, n_probes: int, n_first: int) ->
     """
     groups: dict[bytes, list[int]] = defaultdict(list)
     longest = max(len(tokens) for tokens, _ in pool)
+    rows = [answers.values[i].tobytes() for i in range(len(pool))]
+    # answers per token and generated ones are nearly all distinct: balance them by length instead
+    are_many = len(set(rows[n_first:])) > n_probes
     for i in range(n_first, len(pool)):
-        # generated sequences are nearly all distinct: balance them by length instead
-        row = answers.values[i]
-        key = row.tobytes() if row.size <= 8 else str(len(pool[i][0])).encode()
-        groups[key].append(i)
+        groups[str(len(pool[i][0])).encode() if are_many else rows[i]].append(i)
     spread = np.random.default_rng(0).random(len(pool))
     for members in groups.values():
         members.sort(key=lambda i: (len(pool[i][0]) > _USUAL_LENGTH, spread[i]))

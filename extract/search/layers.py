@@ -5,17 +5,16 @@ The searched fragment is stated here and nowhere else: the leaves but ``prompt_l
 comparisons within a tag (``<=`` of numbers only); ``and``, ``or``, ``not`` of booleans and of selectors; ``select``
 over bank terms with the listed relations (``!=`` of leaves only), and ``keys_where``; ``horner`` of terms up to cost 5
 with factor 1, and where an answer is a number with factor 1 or 2 and an offered modulus; tables of letters' signs;
-``rank``, ``running_count``, ``shift`` by the listed distances without a default; and every aggregate of the language
-but ``mean``, without a default. It has no ``if``, no other tables, no ``scan`` and no other ``!=``: other stages
-propose those. Cells have the frame's integer type: a term whose values leave it is filed under the wrapped values, and
-the gate refutes it if they mattered. Costs are tree costs (a shared part counts at each use), an upper bound on the
-language's cost. A family whose next level would not fit the work left is skipped and the bank is no longer complete at
-that cost: ``complete_to_cost`` says how far it is.
+``rank``, ``running_count``, ``shift`` by the listed distances, and by 3 to 7 of terms up to cost 4, without a default;
+and every aggregate of the language but ``mean``, without a default. It has no ``if``, no other tables, no ``scan`` and
+no other ``!=``: other stages propose those. Cells have the frame's integer type: a term whose values leave it is filed
+under the wrapped values, and the gate refutes it if they mattered. Costs are tree costs (a shared part counts at each
+use), an upper bound on the language's cost. A family whose next level would not fit the work left is skipped and the
+bank is no longer complete at that cost: ``complete_to_cost`` says how far it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,34 +24,28 @@ from extract.lang.terms import Datum
 from extract.search import kernels
 from extract.search.bank import Bank, Key, Origin, Tag
 from extract.search.builders import NAMES
-from extract.search.frame import NO_SYMBOL, SHAPES, Shape
+from extract.search.frame import NO_SYMBOL, Shape
+from extract.search.growth import BLOCK_CELLS, Growth
 from extract.search.meanings import leaf, shifted
 from extract.search.productions import Running
 
 Array = NDArray[Any]
 
-_BLOCK_CELLS = 1 << 22
 _HEAD_SELECTORS, _HEAD_VALUES, _HEAD_BLOCK = 512, 40, 64
 _TAGS: tuple[Tag, ...] = ("T", "N")
 _SHIFTS = (1, 2, -1)
+#: Up to this cost every head is affordable anyway.
+_LEAF_HEADS = 4
 _PRODUCT_COST = 3
 _RELATIONS = ("==", "<", "<=", ">", ">=")
-#: Shares of the work by what is computed, so that the many position-shaped terms do not starve the few sequence-wide
-#: ones, which most answers are made of.
-_SHARES = {"whole": 0.35, "position": 0.35, "step": 0.2, "selector": 0.1, "joined": 0.05}
 
 
-#: Booleans lie in the bank as bits, whole words at a time.
-_BITWISE = {"and": np.bitwise_and, "or": np.bitwise_or}
-
-
-class Grammar:
+class Grammar(Growth):
     """Grows one bank level by level.
 
-    ``work`` is the number of cells that may be computed in all (machine independent, shared out by ``_SHARES``);
+    ``work`` is the number of cells that may be computed in all (machine independent, shared out by what is computed);
     ``constants`` are the integers offered (cost 1 up to 2 in absolute value, 2 beyond), ``symbols`` the names offered
-    as symbol constants, ``letters`` those of the alphabet;
-    ``has_numbers`` says whether some answer is one.
+    as symbol constants, ``letters`` those of the alphabet; ``has_numbers`` says whether some answer is one.
     """
 
     def __init__(
@@ -65,28 +58,21 @@ class Grammar:
         letters: tuple[str, ...] = (),
         has_numbers: bool = True,
     ) -> None:
-        self.bank = bank
-        self.frame = bank.frame
-        self._work = {pool: int(share * work) for pool, share in _SHARES.items()}
+        super().__init__(bank, work)
         self.constants = constants
         self.symbols = symbols
         self._productions = Running(letters, constants if has_numbers else ())
         self.complete_to_cost = 0
         self._token_ids = np.zeros(0, dtype=np.int32)
-        self.is_complete = not bank.is_refined
         self._constant_ids = {value: i for value in constants if (i := bank.constant_id(value)) >= 0}
         self._token_tag: Tag = "N" if self.frame.vocabulary.numeric else "T"
-        self._shapes = tuple(s for s in SHAPES if self.frame.n_queries(s) and not (s == "step" and not self._has_steps))
-
-    @property
-    def _has_steps(self) -> bool:
-        return bool(self.frame.care.shape[1])
 
     def grow(self, cost: int) -> None:
         """Add every term of exactly this tree cost, as far as the work allows."""
         if cost <= 2:
             self._leaves(cost)
         self._running(cost)
+        self._reductions(cost)
         self._unary(cost)
         self._selectors(cost)
         self._aggregates(cost)
@@ -185,11 +171,23 @@ class Grammar:
                 moved = shifted(rows, k, NO_SYMBOL if key.tag == "T" else 0, frame.valid)
                 self._append(key, moved, "shift", (ids,), cost, (k,))
 
+    def _reductions(self, cost: int) -> None:
+        """Add what one reads off a whole input of every term, before dearer selectors use up the work."""
+        frame, selector_key = self.frame, Key("S", "", "whole")
+        masks, mask_ids = self.bank.rows(selector_key, 1)
+        for key in list(self.bank.keys("I", "position")) if cost > _LEAF_HEADS else ():
+            rows, ids = self.bank.rows(key, cost - 2)
+            if len(ids) and len(mask_ids) and self._afford(6 * rows.size * len(mask_ids), "reduced"):
+                step = max(1, BLOCK_CELLS // (frame.n_probes * frame.valid.shape[1]))
+                for start in range(0, len(ids), step):
+                    part = slice(start, start + step)
+                    self._heads((masks, mask_ids), (rows[part], ids[part]), key, "whole", cost)
+
     def _running(self, cost: int) -> None:
-        """Add the values of letters, and sums and base-b values along the input."""
-        for name, data, rows, ids in self._productions.at(self.bank, self._token_ids, cost):
+        """Add the values of letters, sums and base-b values along the input, and far shifts of cheap terms."""
+        for key, name, data, rows, ids in self._productions.at(self.bank, self._token_ids, cost):
             if self._afford(2 * rows.size, "position"):
-                self._append(Key("I", "N", "position"), rows, name, (ids,), cost, data)
+                self._append(key, rows, name, (ids,), cost, data)
 
     def _boolean_reductions(self, rows: Array, ids: NDArray[np.int32], cost: int) -> None:
         if not len(ids):
@@ -314,77 +312,3 @@ class Grammar:
                 ):
                     for name in ("and", "or"):
                         self._binary(key, name, (key, left_cost), (right_key, right_cost), cost)
-
-    # -- plumbing ---------------------------------------------------------------------------------------------------
-    def _elementwise_keys(self, tag: Tag) -> Iterator[tuple[Shape, Key, Key]]:
-        for shape in self._shapes:
-            key, whole = Key("I", tag, shape), Key("I", tag, "whole")
-            yield shape, key, key
-            if shape != "whole":
-                yield shape, key, whole
-                yield shape, whole, key
-
-    def _costs(
-        self, left_key: Key, right_key: Key, total: int, n_cells: int, pool: str, *, commutative: bool = False
-    ) -> Iterator[tuple[int, int]]:
-        """Yield the costs that add up to ``total`` and at which both buckets have terms, while the work lasts."""
-        for left_cost in range(1, total):
-            right_cost = total - left_cost
-            if commutative and left_cost > right_cost:
-                break
-            n_pairs = self.bank.count(left_key, left_cost) * self.bank.count(right_key, right_cost)
-            if n_pairs and self._afford(n_pairs * n_cells, pool):
-                yield left_cost, right_cost
-
-    def _pairs(
-        self, left_key: Key, right_key: Key, total: int, n_cells: int, pool: str, *, commutative: bool = False
-    ) -> Iterator[tuple[tuple[Array, NDArray[np.int32]], tuple[Array, NDArray[np.int32]]]]:
-        """Yield blocks of (left, right) rows whose costs add up to ``total``, while the work lasts."""
-        for left_cost, right_cost in self._costs(left_key, right_key, total, n_cells, pool, commutative=commutative):
-            left, left_ids = self.bank.rows(left_key, left_cost)
-            right, right_ids = self.bank.rows(right_key, right_cost)
-            step = max(1, _BLOCK_CELLS // max(1, n_cells * len(right_ids)))
-            wide = max(1, _BLOCK_CELLS // max(1, n_cells))
-            for i in range(0, len(left_ids), step):
-                for j in range(0, len(right_ids), wide):
-                    block = slice(i, i + step), slice(j, j + wide)
-                    yield (left[block[0]], left_ids[block[0]]), (right[block[1]], right_ids[block[1]])
-
-    def _afford(self, cells: int, pool: str) -> bool:
-        if cells > self._work[pool]:
-            self.is_complete = False
-            return False
-        self._work[pool] -= cells
-        return True
-
-    def _binary(self, key: Key, name: str, left: tuple[Key, int], right: tuple[Key, int], cost: int) -> None:
-        """Add an elementwise operator of all pairs of a level of one bucket and a level of another."""
-        runs = [(side, *self.bank.run(side, side_cost)) for side, side_cost in (left, right)]
-        function = _BITWISE.get(name) or kernels.ELEMENTWISE[name]
-        origin = Origin(NAMES[name], (), (runs[0][2], runs[1][2]), cost)
-        self.bank.append_pairs(key, function, runs[0][:2], runs[1][:2], origin)
-
-    def _cross(
-        self,
-        key: Key,
-        values: Array,
-        name: str,
-        ids: tuple[NDArray[np.int32], NDArray[np.int32]],
-        cost: int,
-        data: tuple[Datum, ...] = (),
-    ) -> None:
-        n_left, n_right = values.shape[:2]
-        left = np.repeat(ids[0], n_right)
-        right = np.tile(ids[1], n_left)
-        self._append(key, values.reshape(n_left * n_right, *values.shape[2:]), name, (left, right), cost, data)
-
-    def _append(
-        self,
-        key: Key,
-        values: Array,
-        name: str,
-        ids: tuple[NDArray[np.int32], ...],
-        cost: int,
-        data: tuple[Datum, ...] = (),
-    ) -> None:
-        self.bank.append(key, values, Origin(NAMES[name], data, ids, cost))

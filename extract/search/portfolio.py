@@ -274,8 +274,9 @@ class Portfolio:
                 yield number, found.term
             for term in agreements.proposals(bank, wanted, cost):
                 yield number, term
-        for term in reads_by_key.proposals(bank, goal, cost):
-            yield index, term
+        for family in (reads_by_key.proposals, reads_by_key.extremes):
+            for term in family(bank, goal, cost):
+                yield index, term
 
     def _divide(self) -> None:
         """Split the domain for goals that nothing matches as a whole."""
@@ -298,6 +299,10 @@ class Portfolio:
     def _constants(self) -> tuple[int, ...]:
         """Offer 0 to 4 and the integers that the task itself shows: answers, lengths, vocabulary sizes."""
         shown: set[int] = set()
+        vocabulary = self.oracle.domain.vocabulary
+        if vocabulary.numeric:
+            largest = max(int(vocabulary.token_codes[token]) for token in self.oracle.domain.alphabet)
+            shown.update({largest, largest + 1} if 0 < largest < 1 << 20 else ())
         for state in self.states:
             if state.goal.kind == "I":
                 codes = state.goal.distinct_codes()

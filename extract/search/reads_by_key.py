@@ -58,6 +58,84 @@ def proposals(bank: Bank, goal: Goal, cost: int) -> Iterator[Term]:
                         return
 
 
+def extremes(bank: Bank, goal: Goal, cost: int) -> Iterator[Term]:
+    """Yield reads where a key of exactly this cost is greatest or least, over the whole input or up to a position.
+
+    Cost:    one comparison of keys with their running extreme per probe, query and key.
+    """
+    if goal.kind != "I" or not goal.tag or goal.shape == "step":
+        return
+    key = Key("I", "N", "position")
+    keys, key_ids = bank.rows(key, cost)
+    values, value_ids = _cheapest(bank, Key("I", goal.tag, "position"), _VALUE_COST, _MOST_VALUES)
+    valid, n_found = bank.frame.valid, 0
+    telling = np.flatnonzero(goal.mask.any(axis=1))
+    first, rest = telling[:_FIRST_PROBES], telling[_FIRST_PROBES:]
+    n_rows = min(len(keys), _MOST_CELLS // (4 * keys[:1].size * goal.mask.shape[1] + 1))
+    window = np.tril(np.ones((valid.shape[1],) * 2, dtype=np.bool_)) if goal.shape == "position" else None
+    for start in range(
+        0, n_rows, step := max(1, _CELLS_PER_BLOCK // max(1, keys[:1, first].size * goal.mask.shape[1]))
+    ):
+        block = keys[start : min(start + step, n_rows)]
+        for name in ("max_over", "min_over"):
+            for reader in ("first", "last", "min_over", "max_over"):
+                some = _read(reader, _where_extreme(block[:, first], name, window, valid[first]), values, goal, first)
+                for row, column in some:
+                    chosen = _where_extreme(block[row : row + 1, rest], name, window, valid[rest])
+                    if len(rest) and not _read(reader, chosen, values[column : column + 1], goal, rest):
+                        continue
+                    yield _extreme(bank, reader, name, int(key_ids[start + row]), int(value_ids[column]), window)
+                    n_found += 1
+                    if n_found == _MOST_FOUND:
+                        return
+
+
+def _extreme(bank: Bank, reader: str, name: str, key_id: int, value_id: int, window: Array | None) -> Term:
+    """Spell out the value at the keys that are extreme in a window."""
+    key, value = bank.term(key_id), bank.term(value_id)
+    where = Term("everywhere") if window is None else Term("upto")
+    same = Term("select", (key, Term(name, (where, key))), ("==",))
+    return Term(reader, (same if window is None else Term("and", (where, same)), value))
+
+
+def _where_extreme(keys: Array, name: str, window: Array | None, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Say which keys are extreme among those each query sees. Shape: [keys, probe, query, key]."""
+    bound = np.iinfo(keys.dtype)
+    far = keys.dtype.type(bound.min if name == "max_over" else bound.max)
+    shown = np.where(valid[None], keys, far)
+    extreme = np.maximum if name == "max_over" else np.minimum
+    if window is None:
+        best = extreme.reduce(shown, axis=-1)[..., None]
+        return np.asarray((shown == best) & valid[None])[:, :, None, :]
+    best = extreme.accumulate(shown, axis=-1)
+    return np.asarray((shown[:, :, None, :] == best[..., None]) & valid[None, :, None, :] & window[None, None])
+
+
+def _read(
+    reader: str, chosen: NDArray[np.bool_], values: Array, goal: Goal, probes: NDArray[np.intp]
+) -> list[tuple[int, int]]:
+    """Return (row of keys, row of values) whose read gives the goal on every cell of some probes that counts."""
+    pairs: list[tuple[int, int]] = []
+    n_k = chosen.shape[-1]
+    found = chosen.any(axis=-1)
+    default = NO_SYMBOL if goal.tag == "T" else 0
+    at = np.arange(chosen.shape[1])[None, :, None]
+    place = chosen.argmax(axis=-1) if reader == "first" else n_k - 1 - chosen[..., ::-1].argmax(axis=-1)
+    for column, value in enumerate(values[:, probes]):
+        if reader in ("first", "last"):
+            got = value[at, place]
+        else:
+            bound = np.iinfo(value.dtype)
+            largest = reader == "max_over"
+            far = value.dtype.type(bound.min if largest else bound.max)
+            stack = np.where(chosen, value[None, :, None, :], far)
+            got = stack.max(axis=-1) if largest else stack.min(axis=-1)
+        got = np.where(found, got, value.dtype.type(default))
+        fits = ((got == goal.target[probes]) | ~goal.mask[probes]).all(axis=(1, 2))
+        pairs += [(int(row), column) for row in np.flatnonzero(fits)]
+    return pairs
+
+
 def _cheapest(bank: Bank, key: Key, cost: int, limit: int) -> tuple[Array, NDArray[np.int32]]:
     values, ids = bank.rows_up_to(key, cost)
     return values[:limit], ids[:limit]

@@ -13,6 +13,10 @@ from tests.unit.search.worlds import domain
 WORLD = domain("01", lengths=(1, 6))
 
 CASES = {
+    "0 if any(tokens == '0') else int(length == 3)": "int(all(not tokens == '0') and length == 3)",
+    "1 if length < 3 else 0": "int(length < 3)",
+    "0 if length < 3 else 1": "int(3 <= length)",
+    "int(length == 3) if any(rank(tokens) < indices) else 1": "int(all(indices <= rank(tokens)) or length == 3)",
     "length + 1 - 1": "length",
     "length - 1 - indices + indices": "length - 1",
     "count(tokens == '0') + count(tokens == '0')": "count(tokens == '0') * 2",
