@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--filter", default="", metavar="REGEX", help="only tasks whose family/name it is found in")
     parser.add_argument("--seconds", type=float, default=60.0, help="limit of each search (default: 60)")
     parser.add_argument("--candidates", type=int, default=0, help="limit of each search (default: the engine's)")
-    parser.add_argument("--memory", type=int, default=2048, metavar="MB", help="limit of each search (default: 2048)")
+    parser.add_argument("--memory", type=int, default=1024, metavar="MB", help="limit of each search (default: 1024)")
     parser.add_argument("--jobs", type=int, default=1, help="searches at a time (default: 1, for quiet times)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the probes (default: 0)")
     parser.add_argument("--programs", action="store_true", help="print each program under its row")

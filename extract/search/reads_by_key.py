@@ -67,11 +67,11 @@ def extremes(bank: Bank, goal: Goal, cost: int) -> Iterator[Term]:
         return
     key = Key("I", "N", "position")
     keys, key_ids = bank.rows(key, cost)
-    values, value_ids = _cheapest(bank, Key("I", goal.tag, "position"), _VALUE_COST, _MOST_VALUES)
+    values, value_ids = _cheapest(bank, Key("I", goal.tag, "position"), _VALUE_COST, _MOST_VALUES // 2)
     valid, n_found = bank.frame.valid, 0
-    telling = np.flatnonzero(goal.mask.any(axis=1))
+    telling = _telling(goal)
     first, rest = telling[:_FIRST_PROBES], telling[_FIRST_PROBES:]
-    n_rows = min(len(keys), _MOST_CELLS // (4 * keys[:1].size * goal.mask.shape[1] + 1))
+    n_rows = min(len(keys), _MOST_CELLS // (8 * keys[:1, first].size * goal.mask.shape[1] + 1))
     window = np.tril(np.ones((valid.shape[1],) * 2, dtype=np.bool_)) if goal.shape == "position" else None
     for start in range(
         0, n_rows, step := max(1, _CELLS_PER_BLOCK // max(1, keys[:1, first].size * goal.mask.shape[1]))
@@ -136,6 +136,14 @@ def _read(
     return pairs
 
 
+def _telling(goal: Goal) -> NDArray[np.intp]:
+    """Return the probes with cells that count, those first that refute most: many cells, answers seldom seen before."""
+    telling = np.flatnonzero(goal.mask.any(axis=1))
+    _, first, inverse = np.unique(goal.target[telling], axis=0, return_index=True, return_inverse=True)
+    is_first = first[inverse.ravel()] == np.arange(len(telling))
+    return telling[np.lexsort((~is_first, -goal.mask[telling].sum(axis=1)))]
+
+
 def _cheapest(bank: Bank, key: Key, cost: int, limit: int) -> tuple[Array, NDArray[np.int32]]:
     values, ids = bank.rows_up_to(key, cost)
     return values[:limit], ids[:limit]
@@ -145,7 +153,7 @@ def _matching(
     keys: Array, query: Array, values: Array, goal: Goal, valid: NDArray[np.bool_]
 ) -> Iterator[tuple[int, int]]:
     """Yield (row of keys, row of values) whose read gives the goal on every cell that counts."""
-    telling = np.flatnonzero(goal.mask.any(axis=1))
+    telling = _telling(goal)
     first, rest = telling[:_FIRST_PROBES], telling[_FIRST_PROBES:]
     for start in range(0, len(keys), step := max(1, _CELLS_PER_BLOCK // max(1, keys[:1].size * query.shape[1]))):
         rows, columns = np.nonzero(_fits(keys[start : start + step], query, values, goal, valid, first))
