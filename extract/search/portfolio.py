@@ -11,6 +11,7 @@ from itertools import islice
 import numpy as np
 
 from extract.hints import NO_HINTS, Hints
+from extract.lang.cost import cost as term_cost
 from extract.lang.operators import DEFAULTED_NAMES
 from extract.lang.terms import Adapter, Term
 from extract.outcome import Budget, Spent
@@ -32,6 +33,9 @@ from extract.search.layers import Grammar
 from extract.search.machine_terms import machine_terms
 
 _MOST_KEPT = 12
+#: A machine that costs more than a share of the domain's inputs lists them rather than describe what they have in
+#: common: a plain program with exceptions says more.
+_INPUTS_PER_COST, _LEAST_LISTING = 8, 24
 #: The bank's first levels take milliseconds: they come before the stages that fit machines and arithmetic ...
 _FIRST_LEVELS = 4
 #: ... and a goal with a term of at most this cost needs neither.
@@ -168,10 +172,12 @@ class Portfolio:
         learned = learn_machine(self.oracle, self.gate.gate)
         if learned is None:
             return
+        most = max(_LEAST_LISTING, domain.size // _INPUTS_PER_COST)
         for index, state in enumerate(self.states):
             machine, is_whole = learned.of_cell(index), at != "every"
             for term in machine_terms(machine, domain, is_boolean=state.goal.kind == "B", is_whole=is_whole):
-                self.consider(index, term, "automaton")
+                if term_cost(term) <= most:
+                    self.consider(index, term, "automaton")
 
     def _grow_bank(self) -> Iterator[str]:
         bank = self._bank

@@ -22,7 +22,7 @@ def bit(value: bool) -> int:
 TASKS = {
     "clip to 3..6": Task(DIGITS, lambda c: tuple(min(max(x, 3), 6) for x in c), 7),
     "caesar shift": Task(DIGITS, lambda c: tuple((x + 3) % 10 for x in c), 7),
-    "divisible by 3": Task(DIGITS, lambda c: tuple(bit(x % 3 == 0) for x in c), 6),
+    "divisible by 3": Task(DIGITS, lambda c: tuple(bit(x % 3 == 0) for x in c), 7),
     "affine": Task(HISTOGRAM, lambda c: tuple(5 - x for x in c), 4),
     "double histogram": Task(HISTOGRAM, lambda c: tuple(sum(c.count(y) == c.count(x) for y in c) for x in c), 5),
     "linear mod 5": Task(PAIRS, lambda c: ((2 * c[0] + c[1]) % 5,), 11),

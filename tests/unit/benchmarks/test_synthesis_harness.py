@@ -27,7 +27,7 @@ def test_a_search_in_a_child_process_is_measured() -> None:
 
 
 def test_a_search_without_candidates_finds_nothing_and_does_not_fail() -> None:
-    found = measured("rasp_dyck2_ptf", Limits(seconds=10.0, candidates=1))
+    found = measured("rasp_double_histogram", Limits(seconds=10.0, candidates=1))
     assert found.status == "none" and found.wall is None and found.n_wrong != 0
 
 
