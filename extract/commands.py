@@ -75,6 +75,7 @@ def _common_fields(options: Options) -> Options:
         "outputs": () if output in (None, _STDIO) else (output,),
         "force": options["force"],
         "semantics": options["semantics"],
+        "method": options["method"],
         "seconds": options["seconds"],
         "memory_bytes": options["memory"],
         "jobs": options["jobs"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from extract.outcome import Budget, Spent
 from extract.progress import Progress
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from extract.oracle import Oracle
     from extract.stages_verify import TableVerifier
 
+Method = Literal["auto", "bounds", "enumerate"]
+
 _NOMINAL_SECONDS = 600.0
 #: Candidates a nominal core tries in a second; it bounds the search when little time is given.
 _CANDIDATES_PER_SECOND = 50_000
@@ -31,6 +33,8 @@ _CANDIDATES_PER_SECOND = 50_000
 class VerifyRequest:
     """What ``extract verify`` is asked; ``place`` names where the program's text came from.
 
+    ``method`` is how: by enumeration only, by bounds wherever they apply, or (``auto``) short lengths by enumeration,
+    long ones by bounds, and those that bounds leave undecided by enumeration if the limits allow.
     ``seconds`` become limits on work that do not depend on the machine. ``certificate`` is where to write the
     certificate, None for nowhere; ``outputs`` are files the caller will write, refused before the work if they exist.
     """
@@ -42,6 +46,7 @@ class VerifyRequest:
     max_length: int | None = None
     offsets: tuple[int, ...] | None = None
     semantics: str = "real"
+    method: Method = "auto"
     seconds: float = _NOMINAL_SECONDS
     memory_bytes: int = 4 << 30
     jobs: int = 1
@@ -62,6 +67,7 @@ class RunRequest:
     max_length: int | None = None
     offsets: tuple[int, ...] | None = None
     semantics: str = "real"
+    method: Method = "auto"
     seconds: float = _NOMINAL_SECONDS
     memory_bytes: int = 4 << 30
     jobs: int = 1

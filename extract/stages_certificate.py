@@ -40,6 +40,7 @@ class Certified:
 
     data: bytes
     coverage: str
+    method: str
 
 
 def certify(
@@ -67,7 +68,7 @@ def certify(
             f"the independent checker rejects the certificate: {'; '.join(found.reasons[:3])}",
             hint="believe nothing of this result, and please report it",
         )
-    return Certified(data, found.coverage)
+    return Certified(data, found.coverage, certificate.method)
 
 
 def certify_first(subject: Subject, judged: tuple[Judged, ...], progress: Progress) -> Certified | None:
@@ -82,4 +83,4 @@ def write_certificate(certified: Certified, path: Path | None, subject: Subject,
     if path is not None:
         write_file(path, certified.data, file_subject(subject), force=force)
     digest = hashlib.sha256(certified.data).hexdigest()
-    return CertificatePart(file=path.name if path else None, sha256=digest, kind="enumeration", checked=True)
+    return CertificatePart(file=path.name if path else None, sha256=digest, kind=certified.method, checked=True)

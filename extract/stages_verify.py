@@ -22,19 +22,30 @@ from extract.lang.batched import Batch, evaluate
 from extract.lang.cost import program_cost
 from extract.lang.terms import Program
 from extract.oracle import Oracle
-from extract.outcome import Counterexample, Refuted, Verdict
+from extract.outcome import Certified, Counterexample, Refuted, Verdict
 from extract.progress import Progress
 from extract.readout import same_answers
 from extract.stages_load import Subject
 from extract.verify.answer_table import AnswerTable
-from extract.verify.compare import InputCodes, compare, counterexamples_of, first_differences, verdict
+from extract.verify.climb import BoxClimber
+from extract.verify.compare import (
+    InputCodes,
+    compare,
+    counterexamples_of,
+    first_differences,
+    unevaluated,
+    verdict,
+)
 from extract.verify.enumerate import enumerate_model
 from extract.verify.programs import Distinguished, ProgramComparer, SameOnDomain
+from extract.verify.sum_table import work_per_input
 
 #: Multiply-adds a nominal core does in a second; it turns ``--time`` into work that every machine counts alike.
 _WORK_PER_SECOND = 2e9
 #: The clock ends an enumeration that takes this many times the time asked for.
 _PATIENCE = 1.5
+#: Where bounds apply, one part in so many of the work is for enumeration before them; a few parts would do.
+_SHARE_BEFORE_BOUNDS = {"auto": 40, "bounds": 4000}
 #: Solver resources and seconds for telling one rival from the winner.
 _RLIMIT, _RIVAL_SECONDS = 20_000_000, 10.0
 #: A program that differs on more of a sample than this is not counted on the whole domain.
@@ -50,6 +61,8 @@ class Limits(Protocol):
     def memory_bytes(self) -> int: ...
     @property
     def semantics(self) -> str: ...
+    @property
+    def method(self) -> str: ...
     @property
     def jobs(self) -> int: ...
 
@@ -74,6 +87,8 @@ class TableVerifier:
         self._inputs = InputCodes(subject.domain)
         self._comparer: ProgramComparer | None = None
         self._asked: Program | None = None
+        self._climber = self._made_climber()
+        self._is_full = False
 
     def __enter__(self) -> Self:
         return self
@@ -89,22 +104,39 @@ class TableVerifier:
         Raises:  KeyboardInterrupt once, after the table is complete as far as it goes, if Ctrl-C ended it.
         """
         if self._table is None:
-            self.progress.phase("verify")
-            deadline = monotonic() + _PATIENCE * self.limits.seconds
-            with self._interrupts_noted():
-                self._table = enumerate_model(
-                    self.subject.checkpoint.network,
-                    self._domain,
-                    semantics=self.limits.semantics,
-                    work_limit=int(self.limits.seconds * _WORK_PER_SECOND),
-                    memory_bytes=self.limits.memory_bytes,
-                    progress=self.progress,
-                    jobs=self.limits.jobs,
-                    stop=lambda: self.is_interrupted or monotonic() > deadline,
-                )
+            share = 1 if self._climber is None else _SHARE_BEFORE_BOUNDS[self.limits.method]
+            self._table = self._enumerated(int(self.limits.seconds * _WORK_PER_SECOND / share))
             if self.is_interrupted:
                 raise KeyboardInterrupt
         return self._table
+
+    def _enumerated(self, work_limit: int) -> AnswerTable:
+        self.progress.phase("verify")
+        deadline = monotonic() + _PATIENCE * self.limits.seconds
+        with self._interrupts_noted():
+            return enumerate_model(
+                self.subject.checkpoint.network,
+                self._domain,
+                semantics=self.limits.semantics,
+                work_limit=work_limit,
+                memory_bytes=self.limits.memory_bytes,
+                progress=self.progress,
+                jobs=self.limits.jobs,
+                stop=lambda: self.is_interrupted or monotonic() > deadline,
+            )
+
+    def _made_climber(self) -> BoxClimber | None:
+        """Return what decides long lengths by bounds; None where that is not asked for or does not apply."""
+        limits = self.limits
+        if limits.method == "enumerate":
+            return None
+        deadline = monotonic() + _PATIENCE * limits.seconds
+        climber = BoxClimber(
+            self.subject.checkpoint.network, self._domain, self.oracle, limits.semantics,
+            work_limit=int(limits.seconds * _WORK_PER_SECOND), progress=self.progress,
+            stop=lambda: self.is_interrupted or monotonic() > deadline,
+        )  # fmt: skip
+        return None if climber.refusal else climber
 
     @contextmanager
     def _interrupts_noted(self) -> Iterator[None]:
@@ -132,10 +164,20 @@ class TableVerifier:
         rows: tuple[Row, ...] = tuple((d.tokens, d.offset) for d in found)
         n_total: int | None = None
         if not found:
-            n_total = 0
-        elif not self._is_hopeless(program):
+            return self._beyond(program, limit)
+        if not self._is_hopeless(program):
             n_total = compare(program, table, self._domain, limit=0, inputs=self._inputs).tally.disagree
         return Differences(rows, n_total, table.n_evaluated)
+
+    def _beyond(self, program: Program, limit: int) -> Differences:
+        """Return the differences that bounds find at lengths the table does not hold, where it holds none."""
+        if self._climber is None:
+            return Differences((), 0, self.table.n_evaluated)
+        with self._interrupts_noted():
+            climb = self._climber.climb(program, unevaluated(self.table))
+        rows: tuple[Row, ...] = tuple((e.tokens, e.offset) for e in climb.examples[:limit])
+        tally = climb.tally
+        return Differences(rows, tally.disagree, self.table.n_evaluated + tally.agree + tally.disagree)
 
     def _is_hopeless(self, program: Program) -> bool:
         inputs = self._domain.sample(_SAMPLE, _SAMPLE_SEED)
@@ -148,7 +190,35 @@ class TableVerifier:
     def verdict(self, program: Program) -> Verdict:
         """Decide whether program and model agree on every input of the domain."""
         self._asked = program
-        return verdict(program, self.table, self._domain, self.oracle, inputs=self._inputs)
+        found = self._judged(program)
+        if self._has_more_to_enumerate(found):
+            fuller = self._enumerated(int(self.limits.seconds * _WORK_PER_SECOND))
+            self._is_full = True
+            if self.table.n_evaluated < fuller.n_evaluated:
+                self._table = fuller
+                found = self._judged(program)
+            if self.is_interrupted:
+                raise KeyboardInterrupt
+        return found
+
+    def _judged(self, program: Program) -> Verdict:
+        with self._interrupts_noted():
+            return verdict(
+                program, self.table, self._domain, self.oracle, inputs=self._inputs, climber=self._climber
+            )
+
+    def _has_more_to_enumerate(self, found: Verdict) -> bool:
+        """Say whether bounds left a length undecided that the whole of the limits may let us enumerate."""
+        if self._is_full or self._climber is None or self.limits.method != "auto" or self.is_interrupted:
+            return False
+        certificate = None if isinstance(found, Certified) else found.certificate
+        if certificate is None or not certificate.boxes:
+            return False
+        a, limit = self.subject.checkpoint.network.architecture, self.limits.seconds * _WORK_PER_SECOND
+        reach = limit / work_per_input(a)
+        lengths = [region.length for region in certificate.boxes if region.tally.undecided]
+        return any(sum(map(self._domain.size_at, self._domain.lengths[: n - self._domain.min_length + 1])) <= reach
+                   for n in lengths)  # fmt: skip
 
     def distinguish(self, left: Program, right: Program) -> tuple[Row | None, str]:
         """Return an input of the domain on which two programs differ, or None and "equal" or a reason."""
@@ -170,4 +240,5 @@ class TableVerifier:
         if not isinstance(found, Refuted):
             return ()
         listed = compare(program, self.table, self._domain, limit=MAX_LISTED, inputs=self._inputs).first
-        return counterexamples_of(program, self.oracle, listed)
+        beyond = tuple(example for example in found.counterexamples if example.method == "boxes")
+        return (*counterexamples_of(program, self.oracle, listed), *beyond)

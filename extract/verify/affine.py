@@ -102,7 +102,9 @@ class Affine:
         radius = (most / (2 * n) + blurred / n + rounding + _TINY) * _SLACK
         centre = (float(self.centre @ self.centre) + most / 2) / n + plus
         linear = (2 / n) * (self.centre @ self.noise)
-        least = float((np.maximum(np.abs(self.centre) - inside, 0) ** 2).sum()) / n * (1 - 2.0**-30) + plus * (1 - 2e-15)
+        least = float((np.maximum(np.abs(self.centre) - inside, 0) ** 2).sum()) / n * (1 - 2.0**-30) + plus * (
+            1 - 2e-15
+        )
         return Scalar(centre, linear, radius, least)
 
     def times(self, factor: Scalar) -> Affine:
@@ -180,7 +182,9 @@ class Scalar:
         bottom = float(touch**-0.5 - line * touch)
         rounding = 64 * _UNIT * (float(ends[0]) + abs(line) * high)
         middle, half = (top + bottom) / 2, abs(top - bottom) / 2
-        radius = (half + rounding + abs(line) * self.radius + gamma(4) * (abs(line) * (abs(self.centre) + reach))) * _SLACK
+        radius = (
+            half + rounding + abs(line) * self.radius + gamma(4) * (abs(line) * (abs(self.centre) + reach))
+        ) * _SLACK
         return Scalar(line * self.centre + middle, line * self.noise, radius)
 
 

@@ -32,7 +32,7 @@ from extract.verify.terms import TokenParts, TokenTerms, cells_of
 Stop = Callable[[], bool]
 
 #: Boxes bounded or listed for one length and offset at most.
-MAX_BOXES = 3000
+MAX_BOXES = 400
 #: Multiply-adds spent on listing one box, and on boxes so small that bounding them first is not worth it.
 _LISTED_WORK, _SMALL_WORK = 200_000_000, 2_000_000
 _LISTED_STRINGS = 200_000
@@ -48,8 +48,12 @@ _KEPT_STRINGS = 64
 
 @dataclass(frozen=True, slots=True)
 class BoxResult:
-    """The tree of one length and offset; ``answers`` are the program's by label. Agreements, differences and undecided
-    strings add up to ``tree.size``. ``different`` are token ids of some strings on which the model seems to differ."""
+    """The tree of one length and offset; ``answers`` are the program's by label.
+
+    The leaves' agreements, differences and undecided strings add up to ``tree.size``. ``different`` are the letters of
+    some strings on which the model differs; those of ``inside_open`` lie in open leaves, where nothing else counts
+    them.
+    """
 
     length: int
     offset: int
@@ -57,6 +61,7 @@ class BoxResult:
     answers: tuple[tuple[int, ...], ...]
     n_boxes: int
     different: tuple[tuple[int, ...], ...]
+    inside_open: tuple[tuple[int, ...], ...]
 
 
 def refusal(network: Network, domain: Domain, semantics: str) -> str | None:
@@ -94,8 +99,8 @@ class _Run:
 class BoxProver:
     """Decides lengths of a domain by boxes, for any program that is a small automaton there."""
 
-    def __init__(self, network: Network, domain: Domain, *, max_boxes: int = MAX_BOXES, stop: Stop = lambda: False) -> None:
-        self.network, self.domain, self.max_boxes, self.stop = network, domain, max_boxes, stop
+    def __init__(self, network: Network, domain: Domain, *, stop: Stop = lambda: False) -> None:
+        self.network, self.domain, self.stop = network, domain, stop
         self.form = CellFormat.of(domain.readout, domain.vocabulary)
         self.stages = CareStages(network, domain.readout, claims_of("real"))(USUAL)
         self.final = FinalStage(network, domain.readout)
@@ -104,8 +109,8 @@ class BoxProver:
         self.work = sum_table.work_per_input(network.architecture)
         self._parts: dict[tuple[int, int], tuple[TokenTerms, int | None, int]] = {}
 
-    def prove(self, program: Program, length: int, offset: int) -> BoxResult | str:
-        """Decide a length at an offset, or say why boxes do not apply."""
+    def prove(self, program: Program, length: int, offset: int, max_boxes: int = MAX_BOXES) -> BoxResult | str:
+        """Decide a length at an offset with so many boxes bounded or listed, or say why boxes do not apply."""
         domain = self.domain
         graph = domain.graph_at(length)
         if graph is None:
@@ -124,8 +129,9 @@ class BoxProver:
             return f"the program needs too many states at length {length}"
         with np.errstate(all="ignore"):
             run = self._run(length, offset, tuple(answers))
-            tree, n_boxes = self._grow(run, paths)
-        return BoxResult(length, offset, tree, run.answers, n_boxes, tuple(run.different))
+            tree, n_boxes = self._grow(run, paths, max_boxes)
+        inside = tuple(string for string in run.different if leaf_of(tree, paths, string).kind == "open")
+        return BoxResult(length, offset, tree, run.answers, n_boxes, tuple(run.different), inside)
 
     def _run(self, length: int, offset: int, answers: tuple[tuple[int, ...], ...]) -> _Run:
         key = (length, offset)
@@ -140,7 +146,7 @@ class BoxProver:
             self._parts = {key: (terms, -1 - layout[read] if layout[read] < 0 else None, len(seen))}
         return _Run(length, offset, *self._parts[key], {}, answers)
 
-    def _grow(self, run: _Run, paths: Paths) -> tuple[Node, int]:
+    def _grow(self, run: _Run, paths: Paths, max_boxes: int) -> tuple[Node, int]:
         """Grow the tree of boxes, the largest box first."""
         root = Node(paths.size)
         waiting: list[tuple[int, int, _Box]] = []
@@ -151,13 +157,11 @@ class BoxProver:
         for box in start:
             heapq.heappush(waiting, (-box.node.size, number, box))
             number += 1
-        while waiting and n_boxes < self.max_boxes and not self.stop():
+        while waiting and n_boxes < max_boxes and not self.stop():
             _, _, box = heapq.heappop(waiting)
             n_boxes += 1
-            split = self._decide(run, box)
-            if split is None:
-                continue
-            for child in _children(box, split):
+            chosen = self._decide(run, box)
+            for child in [] if chosen is None else _children(box, chosen):
                 heapq.heappush(waiting, (-child.node.size, number, child))
                 number += 1
         return root, n_boxes
@@ -183,7 +187,7 @@ class BoxProver:
                 is_same = node.model == said
                 node.agree, node.disagree = (node.size, 0) if is_same else (0, node.size)
                 if not is_same:
-                    self._note(run, drawn[:1])
+                    self._note(run, paths, drawn[:1])
                 return None
         else:
             whole = self.final.least(cell, guess, 1, bounds)[2]
@@ -191,12 +195,12 @@ class BoxProver:
             self._list(run, box)
             return None
         right = np.array([self._codes(self._answer(row)) == said for row in cells])
-        self._note(run, drawn[~right][:4])
+        self._note(run, paths, drawn[~right][:4])
         effect = self._effect(sums, centres, cell, whole)
         if right.all() and self._codes(guess) == said:
             found = worst_string(self, run, paths, effect, lambda row: self._codes(self._answer(row)) == said)
             if found is not None:
-                self._note(run, found)
+                self._note(run, paths, found)
         return choose_split(paths, effect)
 
     def _sums(self, run: _Run, paths: Paths) -> HeadSums:
@@ -260,11 +264,15 @@ class BoxProver:
     def _codes(self, answer: tuple[int, ...]) -> tuple[int, ...]:
         return answer if self.form.n_labels else (int(self.form.codes[answer[0]]),)
 
-    def _note(self, run: _Run, strings: NDArray[np.intp]) -> None:
-        ids = np.array(self.domain.alphabet)
-        for string in strings:
-            if len(run.different) < _KEPT_STRINGS:
-                run.different[tuple(int(t) for t in ids[string])] = None
+    def _note(self, run: _Run, paths: Paths, strings: NDArray[np.intp]) -> None:
+        """Keep strings of a box on which the model certainly differs from the program."""
+        if not len(strings) or len(run.different) >= _KEPT_STRINGS:
+            return
+        cells, margins, bounds = decide_strings(self, run, strings)
+        said = np.array(run.answers[int(paths.labels[0])])
+        differs = (self.form.decode(cells, 1) != said).any(axis=1) & (margins > bounds + self.tie)
+        for string in strings[differs][: _KEPT_STRINGS - len(run.different)]:
+            run.different[tuple(int(a) for a in string)] = None
 
     def _list(self, run: _Run, box: _Box) -> None:
         """Decide every string of a box."""
@@ -280,17 +288,32 @@ class BoxProver:
             node.agree += int((same & is_sure).sum())
             node.disagree += int((~same & is_sure).sum())
             node.least = min(node.least, float(margins[is_sure].min(initial=np.inf)))
-            self._note(run, some[~same & is_sure])
+            self._note(run, box.paths, some[~same & is_sure])
+
+
+def leaf_of(tree: Node, paths: Paths, string: tuple[int, ...]) -> Node:
+    """Return the leaf of a tree that holds a string of its paths."""
+    node = tree
+    while node.split is not None:
+        split, key = node.split, 0
+        if split.kind == "answer":
+            key = paths.label_of(string)
+        elif split.kind == "at":
+            key = string[split.start]
+        else:
+            key = int(sum(a in split.letters for a in string[split.start : split.stop]) > split.cut)
+        node = dict(node.children)[key]
+    return node
 
 
 def _children(box: _Box, split: Split) -> list[_Box]:
     """Hang the children of a split into the tree; their sizes add up to the box's."""
     box.node.split = split
-    found = [_Box(Node(part.size), part) for part in split.apply(box.paths)]
-    if sum(child.node.size for child in found) != box.node.size:
+    found = [(key, _Box(Node(part.size), part)) for key, part in split.apply(box.paths)]
+    if sum(child.node.size for _, child in found) != box.node.size:
         raise ArithmeticError("the children of a box do not add up")
-    box.node.children = [child.node for child in found]
-    return found
+    box.node.children = [(key, child.node) for key, child in found]
+    return [child for _, child in found]
 
 
-__all__ = ["BoxProver", "BoxResult", "refusal"]
+__all__ = ["BoxProver", "BoxResult", "leaf_of", "refusal"]

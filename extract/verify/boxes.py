@@ -25,8 +25,7 @@ class Split:
     """How a box is cut: by the program's ``answer``; by the letter ``at`` position ``start``; or by a ``count`` of
     ``letters`` at the positions ``start`` to ``stop``, at most ``cut`` against more.
 
-    Children are in the order of the program's answers as first met, of letters, or the smaller counts first; empty
-    ones are left out.
+    Empty children are left out.
     """
 
     kind: SplitKind
@@ -35,17 +34,18 @@ class Split:
     stop: int = 0
     cut: int = 0
 
-    def apply(self, paths: Paths) -> list[Paths]:
-        """Return the children of some strings, none empty."""
-        parts: list[Paths | None]
+    def apply(self, paths: Paths) -> list[tuple[int, Paths]]:
+        """Return the children of some strings with their keys: a label, a letter, or 0 for the smaller counts."""
+        parts: list[tuple[int, Paths | None]]
         if self.kind == "answer":
-            parts = [paths.labelled(int(label)) for label in np.unique(paths.labels)]
+            parts = [(int(label), paths.labelled(int(label))) for label in np.unique(paths.labels)]
         elif self.kind == "at":
-            parts = [paths.with_letters(self.start, (a,)) for a in paths.letters_at(self.start)]
+            parts = [(a, paths.with_letters(self.start, (a,))) for a in paths.letters_at(self.start)]
         else:
             counted, n = paths.counted(self.letters, self.start, self.stop)
-            parts = [part and part.merged() for part in (counted.only(n <= self.cut), counted.only(n > self.cut))]
-        return [part for part in parts if part is not None]
+            parts = [(0, counted.only(n <= self.cut)), (1, counted.only(n > self.cut))]
+            parts = [(key, part and part.merged()) for key, part in parts]
+        return [(key, part) for key, part in parts if part is not None]
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Node:
     agree: int = 0
     disagree: int = 0
     split: Split | None = None
-    children: list[Node] = field(default_factory=list)
+    children: list[tuple[int, Node]] = field(default_factory=list)
 
     @property
     def undecided(self) -> int:
@@ -78,7 +78,7 @@ class Node:
             node = waiting.pop()
             if node.split is None:
                 found.append(node)
-            waiting += reversed(node.children)
+            waiting += [child for _, child in reversed(node.children)]
         return found
 
 

@@ -94,7 +94,10 @@ class FinalStage:
             else:
                 own = answer[0]
                 others = [i for i in range(len(choices)) if i != own]
-                matrix, sizes = columns[:, [own]] - columns[:, others], np.abs(columns[:, [own]]) + np.abs(columns[:, others])
+                matrix, sizes = (
+                    columns[:, [own]] - columns[:, others],
+                    np.abs(columns[:, [own]]) + np.abs(columns[:, others]),
+                )
                 shift, slips = bias[own] - bias[others], np.abs(bias[own]) + np.abs(bias[others])
             self._maps[answer] = _with_norm(self._network.norm_final, matrix, sizes, shift, gamma(3) * slips)
         return self._maps[answer]

@@ -123,7 +123,9 @@ class HeadSums:
         query = self.terms.query
         return self.stages.analysis.add(query.errors, attended, self.norm)
 
-    def range(self, paths: Paths, centres: Floats, directions: Floats, extent: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    def range(
+        self, paths: Paths, centres: Floats, directions: Floats, extent: tuple[Floats, Floats]
+    ) -> tuple[Floats, Floats]:
         """Bound ``directions.T @ (output - sum of centres)`` over the paths. Shapes: ``centres`` [head, d_model],
         ``directions`` [d_model, m]; bounds [m], [m].
 
@@ -174,7 +176,9 @@ class HeadSums:
         mean = (least + most) / 2
         total: Floats = sum((p / d for p, d in zip(parts, mean, strict=True)), np.zeros_like(parts[0]))
         total_fixed: Floats = sum((f / d for f, d in zip(fixed, mean, strict=True)), np.zeros_like(fixed[0]))
-        sizes: Floats = sum((np.abs(p).max(axis=1).sum(axis=0) / d for p, d in zip(parts, mean, strict=True)), 0.0 * fixed[0])
+        sizes: Floats = sum(
+            (np.abs(p).max(axis=1).sum(axis=0) / d for p, d in zip(parts, mean, strict=True)), 0.0 * fixed[0]
+        )
         highest = self._largest(paths, total, total_fixed) + gamma(len(parts) + 4) * sizes
         m = parts[0].shape[2] // 2
         for part, rest, low, high, d in zip(parts, fixed, least, most, mean, strict=True):
@@ -195,4 +199,3 @@ def _over(numerator: Floats, least: float, most: float) -> Floats:
 
 def _n_letters(terms: TokenTerms) -> int:
     return terms.letters[0].shape[2] if terms.letters else 1
-

@@ -95,6 +95,13 @@ class Paths:
         counted = Paths(self.n_letters, made.next, self.labels[made.labels // width])
         return counted, made.labels % width
 
+    def label_of(self, string: tuple[int, ...]) -> int:
+        """Return the label of one of the strings."""
+        state = 0
+        for table, letter in zip(self.next, string, strict=True):
+            state = int(table[state, letter])
+        return int(self.labels[state])
+
     def letters_at(self, position: int) -> tuple[int, ...]:
         """Return the letters some string has at a position."""
         return tuple(int(a) for a in np.flatnonzero((self.next[position] >= 0).any(axis=0)))

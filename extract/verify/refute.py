@@ -35,9 +35,7 @@ class Place(Protocol):
     n_keys: int
 
 
-def decide_strings(
-    by: Deciding, place: Place, strings: NDArray[np.intp]
-) -> tuple[NDArray[Any], Floats, Floats]:
+def decide_strings(by: Deciding, place: Place, strings: NDArray[np.intp]) -> tuple[NDArray[Any], Floats, Floats]:
     """Return stored cells [string, cell], margins [string] and rounding bounds [string] of strings of letters.
 
     All strings have the same letter where the query is one.
@@ -55,9 +53,7 @@ def decide_strings(
     return cells.T, margins, np.full(len(strings), bound)
 
 
-def worst_string(
-    by: Deciding, place: Place, paths: Paths, effect: Floats, is_right: Any
-) -> NDArray[np.intp] | None:
+def worst_string(by: Deciding, place: Place, paths: Paths, effect: Floats, is_right: Any) -> NDArray[np.intp] | None:
     """Return a string at an end of a linear form that is not answered rightly, if one is. Shapes: ``effect``
     [position, letter]; answer [1, position]."""
     ends = np.stack([paths.best(effect), paths.best(-effect)])
