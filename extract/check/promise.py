@@ -23,18 +23,27 @@ def promise(lets: Lets, means: _Means, codes: Ints) -> Any:
     return Totals(lets, means, codes, totals) if is_streaming else Listed(lets, means, codes)
 
 
-def _collect(node: ast.AST, totals: list[ast.Call], inside: bool) -> bool:
+def running(node: ast.AST, totals: list[ast.Call], lets: Lets) -> bool:
+    """List the running totals of a program's term, through the names it uses; False if there is any other part."""
+    return _collect(node, totals, False, lets)
+
+
+def _collect(node: ast.AST, totals: list[ast.Call], inside: bool, lets: Lets | None = None) -> bool:
     """List the running totals of a term, inner ones first; False if it cannot be read left to right."""
+    if isinstance(node, ast.Name) and lets is not None and node.id in lets:
+        return _collect(lets[node.id], totals, inside, lets)
+    if node in totals:
+        return True
     name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
     if not isinstance(node, ast.Call) or name in ("abs", "min", "max", "int", "table", "table2"):
-        return all(_collect(child, totals, inside) for child in ast.iter_child_nodes(node))
+        return all(_collect(child, totals, inside, lets) for child in ast.iter_child_nodes(node))
     whole = name in ("count", "all", "any", "distinct", "increasing") or (
         name in _PICKS and ast.unparse(node.args[0]) == "everywhere" and not node.args[2:]
     )
     if not (whole and not inside) and not (name == "running_count" and inside):
         return False
     value = node.args[1] if name in _PICKS else node.args[0]
-    totals.append(node) if (fits := _collect(value, totals, True)) else None
+    totals.append(node) if (fits := _collect(value, totals, True, lets)) else None
     return fits and (name != "distinct" or ast.unparse(value) == "tokens")
 
 
@@ -106,12 +115,16 @@ class Totals:
             alive &= parts[i][:, 0] != 0
         return np.concatenate([np.zeros((len(states), 0), np.int64), *parts], axis=1), alive
 
-    def accepts(self, states: Ints, length: int) -> Bools:
-        """Ask the promise of the totals."""
+    def ended(self, states: Ints, length: int) -> Meaning:
+        """Return the meaning of terms where the totals end."""
         meaning = self._means(self._lets, np.zeros((1, 0), np.int64), length=np.array([[length]]))
         for node, name, column in zip(self._totals, self._names, self._columns(states), strict=True):
             meaning.memo[node] = column[:, :1].astype(bool) if name in _FATAL or name == "any" else column[:, :1]
-        return np.broadcast_to(meaning(self._lets["output"])[:, 0], len(states))
+        return meaning
+
+    def accepts(self, states: Ints, length: int) -> Bools:
+        """Ask the promise of the totals."""
+        return np.broadcast_to(self.ended(states, length)(self._lets["output"])[:, 0], len(states))
 
 
 def _total(name: str, old: Ints, x: Ints, letters: Ints, position: int) -> Ints:
