@@ -86,7 +86,7 @@ SEMANTICS = option("--semantics", type=click.Choice(["real", "f32-any-order"]), 
                    help="Whose numbers the claim is about: exact ones, or float32 in any order too.")  # fmt: skip
 VERIFY = option("--verify", "method", type=click.Choice(["auto", "bounds", "enumerate"]), default="auto",
                 show_default=True,
-                help="How programs are verified: each input, bounds over many at once, or what suits each length.")  # fmt: skip
+                help="How: each input, bounds over many inputs at once, or what suits each length.")  # fmt: skip
 JOBS = option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads; changes no result.")
 SEED = option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything sampled.")
 CERT = option("--cert", type=FILE, help="Write the certificate here.")

@@ -101,7 +101,7 @@ def run(request: RunRequest, progress: Progress | None = None) -> Report:
     with TableVerifier(subject, oracle, request, watch) as verifier:
         synthesis = _synthesis(oracle, verifier, request, watch)
         judged = tuple(judge(verifier, candidate) for candidate in synthesis.candidates)
-    certified = certify_first(subject, judged, watch)
+    certified, judged = certify_first(subject, judged, watch)
     written = write_certificate(certified, request.certificate, subject, force=request.force) if certified else None
     if request.emit is not None and judged:
         write_file(request.emit, python_text(subject, judged[0].program).encode(), force=request.force)
@@ -129,7 +129,7 @@ def verify_program(request: VerifyRequest, progress: Progress | None = None) -> 
     oracle = NetworkOracle(subject.checkpoint.network, subject.domain)
     with TableVerifier(subject, oracle, request, watch) as verifier:
         judged = judge(verifier, given(verifier, program))
-    certified = certify_first(subject, (judged,), watch)
+    certified, (judged,) = certify_first(subject, (judged,), watch)
     written = write_certificate(certified, request.certificate, subject, force=request.force) if certified else None
     return verify_report(subject, judged, written, verifier.is_interrupted, watch)
 

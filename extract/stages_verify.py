@@ -203,9 +203,7 @@ class TableVerifier:
 
     def _judged(self, program: Program) -> Verdict:
         with self._interrupts_noted():
-            return verdict(
-                program, self.table, self._domain, self.oracle, inputs=self._inputs, climber=self._climber
-            )
+            return verdict(program, self.table, self._domain, self.oracle, inputs=self._inputs, climber=self._climber)
 
     def _has_more_to_enumerate(self, found: Verdict) -> bool:
         """Say whether bounds left a length undecided that the whole of the limits may let us enumerate."""

@@ -35,7 +35,9 @@ class Attended:
         w, layer, d = forward.weights, forward.layers[0], forward.weights.embed.shape[1]
         layout = task.layout(length)
         read = 0 if task.at == "first" else len(layout) - 1
-        cells = [(p, a) for p, c in enumerate(layout[: read + 1]) for a in (range(len(task.alphabet)) if c < 0 else [-1])]
+        cells = [
+            (p, a) for p, c in enumerate(layout[: read + 1]) for a in (range(len(task.alphabet)) if c < 0 else [-1])
+        ]
         where = np.array([p for p, _ in cells])
         ids = np.array([layout[p] if a < 0 else task.alphabet[a] for p, a in cells])
         x = w.embed[ids] + w.places[where + offset]
@@ -124,7 +126,7 @@ class Attended:
         return centre, axes, np.minimum(lowest(axes), 0.0), np.maximum(-lowest(-axes), 0.0), slip, below
 
     def _highest(self, strings: Slice, middles: Floats, directions: Floats, least: Floats, most: Floats) -> Floats:
-        """Return upper bounds of directions.T @ sum over heads of (output - middle). Shapes: [d_model, form], [form]."""
+        """Return upper bounds of directions.T @ sum of (output - middle) over heads. Shapes: [d_model, form], [form]."""
         n, apart, parts = directions.shape[1], np.zeros(directions.shape[1]), []
         for h, middle in enumerate(middles):
             offset = middle @ directions
@@ -156,4 +158,3 @@ class Attended:
     def _sum(self, strings: Slice, terms: Floats, rest: Floats) -> Floats:
         size = np.abs(terms).max(axis=1).sum(axis=0) + np.abs(rest)
         return np.asarray(strings.largest(terms) + rest + _gamma(self.length + 8) * size * _UP)
-

@@ -19,10 +19,10 @@ from extract.check.language import Ints
 from extract.check.program import Lets
 from extract.check.reader import Floats, Unreadable, Weights
 from extract.check.slices import Answering, Slice, whole_slice
-from extract.check.spec import Task
 from extract.check.spans import Margins
+from extract.check.spec import Task
 
-_MOST_NODES, _MOST_LISTED, _PIECES, _DEEPEST = 100_000, 1 << 20, 400, 400
+_MOST_NODES, _MOST_LISTED, _PIECES, _DEEPEST = 100_000, 1 << 20, 64, 400
 
 
 def is_bounded(task: Task, weights: Weights) -> bool:
@@ -63,7 +63,9 @@ class BoxCheck:
         stated = [int(self.entry[name]) for name in ("agree", "disagree", "undecided")]
         self.reject(stated == self.sums, f"its counts are {stated}, the leaves say {self.sums}")
         least = self.least if self.least < math.inf else None
-        self.reject(self.entry["min_margin"] == least, f"min_margin is {self.entry['min_margin']}, the leaves say {least}")
+        self.reject(
+            self.entry["min_margin"] == least, f"min_margin is {self.entry['min_margin']}, the leaves say {least}"
+        )
 
     def node(self, node: list[Any], part: Slice, said: list[int] | None, depth: int) -> None:
         """Check a node of the tree: a leaf, or a split with all its children."""
@@ -93,7 +95,7 @@ class BoxCheck:
 
     def letter(self, name: str) -> int:
         """Return the number of a letter of the alphabet. Raises: ValueError if it is none."""
-        return self.task.alphabet.tolist().index(self.task.names.index(name))
+        return int(np.flatnonzero(self.task.alphabet == self.task.names.index(name)).item())
 
     def cut(self, node: list[Any], key: Any, part: Slice) -> Slice | None:
         """Return the strings of a slice on one side of a split."""
@@ -102,7 +104,11 @@ class BoxCheck:
         if node[0] == "p":
             return part.at(range(self.length)[node[1]], self.letter(key))
         _, letters, start, stop, cut = node[:5]
-        if not (0 <= start < stop <= self.length and 0 <= cut <= self.length) or type(key) is not int or key not in (0, 1):
+        if (
+            not (0 <= start < stop <= self.length and 0 <= cut <= self.length)
+            or type(key) is not int
+            or key not in (0, 1)
+        ):
             raise ValueError("a count of letters is out of range")
         return part.counting([self.letter(a) for a in letters], start, stop, cut, key == 1)
 
@@ -140,7 +146,12 @@ class BoxCheck:
             agree, differ = agree + int((same & sure).sum()), differ + int((~same & sure).sum())
             doubtful += int((margin <= 1000 * bound + 1e-6).sum())
             least = min(least, float((margin + 2 * bound)[sure].min(initial=math.inf)))
-        fits = node[2] <= agree and node[3] <= differ and 0 <= size - node[2] - node[3] <= doubtful and node[2] >= 0 <= node[3]
+        fits = (
+            node[2] <= agree
+            and node[3] <= differ
+            and 0 <= size - node[2] - node[3] <= doubtful
+            and node[2] >= 0 <= node[3]
+        )
         self.reject(fits, f"leaf {self.n_leaves} has {agree} that agree and {differ} that differ, not {node[2:4]}")
         has_margin = node[2] + node[3] > 0
         fits = (type(node[4]) is float and 0 < node[4] <= least + 1e-6 * least) if has_margin else node[4] is None
@@ -155,7 +166,9 @@ class BoxCheck:
         for row in rows:
             if len(row) != self.length or not whole.holds(row):
                 raise ValueError("a witness is not an input")
-            cells, margin, bound = self.model.answers(self.task.alphabet[[row]], self.offset, np.zeros((1, 1), np.int64))
+            cells, margin, bound = self.model.answers(
+                self.task.alphabet[[row]], self.offset, np.zeros((1, 1), np.int64)
+            )
             state = 0
             for table, letter in zip(whole.edges, row, strict=True):
                 state = int(table[state, letter])

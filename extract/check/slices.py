@@ -24,7 +24,7 @@ class Answering(Totals):
     """A program as running totals: its answer is a function of where they end."""
 
     def __init__(self, task: Task, lets: Lets) -> None:
-        self._outputs = [lets[f"output[{task.labels[i]!r}]"] if f"output[{task.labels[i]!r}]" in lets else None
+        self._outputs = [lets.get(f"output[{task.labels[i]!r}]")
                          for i in task.choices] if task.kind == "multilabel" else [lets["output"]]  # fmt: skip
         totals: list[ast.Call] = []
         if not all(node is None or running(node, totals, lets) for node in self._outputs):
@@ -133,7 +133,8 @@ class Slice:
 
     def means(self) -> Floats:
         """Return about how many of the strings have a letter at a position, as shares. Shape: [position, letter]."""
-        here, found = np.ones(1), np.zeros((len(self.edges), self.n_letters))
+        here: NDArray[Any] = np.ones(1)
+        found = np.zeros((len(self.edges), self.n_letters))
         for p, (table, share) in enumerate(zip(self.edges, self.shares(), strict=True)):
             flow = share * here[:, None]
             found[p] = flow.sum(axis=0)
@@ -143,7 +144,8 @@ class Slice:
     def drawn(self, n: int) -> Ints:
         """Return some strings, always the same. Shape: [n, position]."""
         rng = np.random.default_rng(5)
-        state, found = np.zeros(n, np.int64), np.zeros((n, len(self.edges)), np.int64)
+        state: Ints = np.zeros(n, np.int64)
+        found = np.zeros((n, len(self.edges)), np.int64)
         for p, (table, share) in enumerate(zip(self.edges, self.shares(), strict=True)):
             upto = np.cumsum(np.where(table >= 0, share, 0.0), axis=1)[state]
             letter = np.minimum((upto <= rng.random((n, 1)) * upto[:, -1:]).sum(axis=1), self.n_letters - 1)

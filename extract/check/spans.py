@@ -141,7 +141,9 @@ class Margins:
         y = total(x, linear(activated(linear(z, *self.into), self.forward), *self.out))
         y = centred(_folded(y, x.noise.shape[1]))
         matrix, shift, sizes, slips = self.head
-        raw = product(linear(y, matrix, np.zeros(len(shift)), sizes, np.zeros(len(shift))), inverse_deviation(y, self.eps))
+        raw = product(
+            linear(y, matrix, np.zeros(len(shift)), sizes, np.zeros(len(shift))), inverse_deviation(y, self.eps)
+        )
         return Form(raw.centre + shift, raw.noise, (raw.radius + slips + _gamma(2) * np.abs(shift)) * _UP)
 
     def least(
@@ -162,7 +164,7 @@ class Margins:
                 least = min(least, found)
                 continue
             n_pieces += 1
-            if n_pieces > most_pieces or found == -math.inf and n_pieces > 64:
+            if n_pieces > most_pieces or (found == -math.inf and n_pieces > 64):
                 return found
             axis = int(((high - low) * lengths).argmax())
             middle = (low[axis] + high[axis]) / 2

@@ -8,6 +8,7 @@ parent, and path counts say so exactly. It refuses to know any bound.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -121,7 +122,7 @@ def _spans(length: int) -> list[tuple[int, int]]:
     spans = [(0, length)]
     for n_parts in (2, 4):
         cuts = [length * i // n_parts for i in range(n_parts + 1)]
-        spans += [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if b - a > 1]
+        spans += [(a, b) for a, b in pairwise(cuts) if b - a > 1]
     return spans
 
 

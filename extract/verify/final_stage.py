@@ -19,8 +19,6 @@ from extract.verify.affine import Affine, Floats, Map, gamma
 
 #: Symbols that add up to less than this share of a vector's spread are folded into its radius before the last norm.
 _FOLDED_SHARE = 0.01
-#: Largest part of a margin's range that cutting may leave before it is given up, per cut.
-_LEAST_GAIN = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +129,8 @@ class FinalStage:
     ) -> tuple[float, int, Bounds]:
         """Return a lower bound of all margins over a cell, the pieces it took and the bounds over the whole cell.
 
-        ``below(directions)`` is a lower bound of ``directions @ z`` over all z that occur [decision, axis] -> [decision];
-        what occurs need not fill the cell. Cutting ends when every piece is positive or nothing is gained.
+        ``below(directions)`` bounds ``directions @ z`` from below over all z that occur, [decision, axis] ->
+        [decision]; what occurs need not fill the cell. Cutting ends when every piece is positive.
         """
         whole = self._improved(cell, answer, below)
         pieces = [(float(whole.least.min()), 0, cell, whole)]

@@ -87,7 +87,7 @@ class HeadSums:
     @property
     def length(self) -> int:
         """The number of letters of an input."""
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])
 
     def centres(self, paths: Paths) -> Floats:
         """Return the heads' outputs for mean sums over the paths, about. Shape: [head, d_model]."""

@@ -120,7 +120,7 @@ class Paths:
     # -- sums over paths -----------------------------------------------------------------------------------------
 
     def _edges(self) -> list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
-        """Return for each depth the sources and letters of the edges, sorted by target, and where each target begins."""
+        """Return for each depth the edges' sources and letters by target, and where those of each target begin."""
         if "edges" not in self._memo:
             found = []
             for p, table in enumerate(self.next):
@@ -172,7 +172,8 @@ class Paths:
 
     def marginals(self) -> Floats:
         """Return the share of the strings that have a letter at a position, nearly. Shape: [position, letter]."""
-        share, found = np.ones(1), np.zeros((self.length, self.n_letters))
+        share: NDArray[Any] = np.ones(1)
+        found = np.zeros((self.length, self.n_letters))
         for p, (table, ahead) in enumerate(zip(self.next, self._weights()[1:], strict=True)):
             flow = np.where(table >= 0, ahead[table], 0.0)
             flow *= (share / flow.sum(axis=1))[:, None]
@@ -183,7 +184,8 @@ class Paths:
     def sample(self, n: int, seed: int) -> NDArray[np.intp]:
         """Return n strings, drawn nearly uniformly; the same seed gives the same. Shape: [n, position]."""
         rng = np.random.default_rng(seed)
-        state, strings = np.zeros(n, dtype=np.intp), np.zeros((n, self.length), dtype=np.intp)
+        state: NDArray[Any] = np.zeros(n, dtype=np.intp)
+        strings = np.zeros((n, self.length), dtype=np.intp)
         for p, (table, ahead) in enumerate(zip(self.next, self._weights()[1:], strict=True)):
             upto = np.cumsum(np.where(table >= 0, ahead[table], 0.0), axis=1)[state]
             drawn = rng.random(n) * upto[:, -1]
@@ -214,11 +216,11 @@ def _trimmed(
     n_letters: int, tables: tuple[States, ...], labels: NDArray[np.int64], keeps: NDArray[np.bool_]
 ) -> Paths | None:
     """Return the part of a graph that is on paths from state 0 to a kept last state; None if there is none."""
-    alive = keeps
+    alive: NDArray[np.bool_] = keeps
     kept: list[States] = []
     for table in reversed(tables):
         table = np.where((table >= 0) & alive[table], table, np.int32(-1))
-        alive = (table >= 0).any(axis=1)
+        alive = np.asarray((table >= 0).any(axis=1))
         kept.append(table)
     if not alive[0]:
         return None

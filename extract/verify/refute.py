@@ -59,7 +59,7 @@ def worst_string(by: Deciding, place: Place, paths: Paths, effect: Floats, is_ri
     ends = np.stack([paths.best(effect), paths.best(-effect)])
     for end, cells in zip(ends, decide_strings(by, place, ends)[0], strict=True):
         if not is_right(cells):
-            return end[None]
+            return np.asarray(end[None])
     return None
 
 
