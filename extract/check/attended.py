@@ -126,7 +126,7 @@ class Attended:
         return centre, axes, np.minimum(lowest(axes), 0.0), np.maximum(-lowest(-axes), 0.0), slip, below
 
     def _highest(self, strings: Slice, middles: Floats, directions: Floats, least: Floats, most: Floats) -> Floats:
-        """Return upper bounds of directions.T @ sum of (output - middle) over heads. Shapes: [d_model, form], [form]."""
+        """Return upper bounds of directions.T @ sum of outputs less middles. Shapes: [d_model, form]; [form]."""
         n, apart, parts = directions.shape[1], np.zeros(directions.shape[1]), []
         for h, middle in enumerate(middles):
             offset = middle @ directions

@@ -108,7 +108,7 @@ class Affine:
         return Scalar(centre, linear, radius, least)
 
     def times(self, factor: Scalar) -> Affine:
-        """Return the product with a number: a new symbol for the number's rest, and one per symbol for the quadratic."""
+        """Return the product with a number: new symbols for the number's rest, and for each product of noises."""
         k = max(self.noise.shape[1], len(factor.noise))
         own = np.pad(self.noise, ((0, 0), (0, k - self.noise.shape[1])))
         others = np.pad(factor.noise, (0, k - len(factor.noise)))

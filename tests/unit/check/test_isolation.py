@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = sorted((ROOT / "extract" / "check").glob("*.py"))
-#: Lines that hold code: blank lines, comments and docstrings are not counted.
-MAX_CODE_LINES = 1250
+#: Lines that hold code: blank lines, comments and docstrings are not counted. Some 600 are for bounds.
+MAX_CODE_LINES = 1950
 
 
 def imported(path: Path) -> Iterator[str]:
