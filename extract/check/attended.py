@@ -98,7 +98,6 @@ class Attended:
         weight = (self.weight * share).sum(axis=(1, 2)) + self.rest_weight
         middles = (np.einsum("hpad,pa->hd", self.value, share) + self.rest_value) / weight[:, None]
         centre = self.base + middles.sum(axis=0)
-        axes = np.linalg.svd(self.rows(strings.drawn(64)) - centre)[2].T
         terms = self.weight.transpose(1, 2, 0)
         rounding = _gamma(self.length + 8) * (terms.max(axis=1).sum(axis=0) + self.rest_weight)
         most = strings.largest(terms) + self.rest_weight + rounding
@@ -107,6 +106,7 @@ class Attended:
         lost = self.drift + (self.length + 8) * 1e-300 / np.maximum(least, 1e-200)
         if not ((least > 1e-200).all() and (lost < 0.01).all()):
             raise Unreadable("attention weights vanish or are too uncertain")
+        axes = np.linalg.svd(self.rows(strings.drawn(64)) - centre)[2].T
         moved = float((2.1 * lost * self._longest).sum())
         far = self.far.sum(axis=0) + np.abs(middles).sum(axis=0)
         apart = np.abs(np.eye(len(axes)) - axes @ axes.T) + _gamma(len(axes) + 6) * (np.abs(axes) @ np.abs(axes.T))

@@ -77,16 +77,16 @@ class BoxCheck:
             self.reject(node[1] == str(size), f"leaf {self.n_leaves} holds {size} inputs, not {node[1]}")
             self.leaf(node, part, said, size)
             return
-        found, total = set[str](), 0
+        found, total = set[tuple[int, ...]](), 0
         for key, child in node[{"a": 1, "p": 2, "c": 5}[kind] :]:
-            inside, answer = self.cut(node, key, part), said
-            if kind == "a":
-                answer = [self.code(cell) for cell in key]
-            self.reject(inside is not None and str(key) not in found, f"a child {key} is empty or there twice")
-            found.add(str(key))
+            side = self.side(kind, key)
+            inside = self.cut(node, side, part)
+            # one spelling of a side only: the same child twice could stand in for another of its size
+            self.reject(inside is not None and side not in found, f"a child {key} is empty or there twice")
+            found.add(side)
             if inside is not None:
                 total += inside.size()
-                self.node(child, inside, answer, depth + 1)
+                self.node(child, inside, list(side) if kind == "a" else said, depth + 1)
         self.reject(total == size, f"the children of a split hold {total} of {size} inputs")
 
     def code(self, cell: Any) -> int:
@@ -97,20 +97,23 @@ class BoxCheck:
         """Return the number of a letter of the alphabet. Raises: ValueError if it is none."""
         return int(np.flatnonzero(self.task.alphabet == self.task.names.index(name)).item())
 
-    def cut(self, node: list[Any], key: Any, part: Slice) -> Slice | None:
+    def side(self, kind: str, key: Any) -> tuple[int, ...]:
+        """Return a child's key as numbers: the codes of an answer, a letter, or 0 or 1."""
+        if kind == "a":
+            return tuple(self.code(cell) for cell in key)
+        return (self.letter(key) if kind == "p" else key,)
+
+    def cut(self, node: list[Any], side: tuple[int, ...], part: Slice) -> Slice | None:
         """Return the strings of a slice on one side of a split."""
         if node[0] == "a":
-            return part.answering([self.code(cell) for cell in key])
+            return part.answering(list(side))
         if node[0] == "p":
-            return part.at(range(self.length)[node[1]], self.letter(key))
+            return part.at(range(self.length)[node[1]], side[0])
         _, letters, start, stop, cut = node[:5]
-        if (
-            not (0 <= start < stop <= self.length and 0 <= cut <= self.length)
-            or type(key) is not int
-            or key not in (0, 1)
-        ):
+        are_counts = all(type(n) is int for n in (start, stop, cut, *side))
+        if not (are_counts and 0 <= start < stop <= self.length and 0 <= cut <= self.length and side[0] in (0, 1)):
             raise ValueError("a count of letters is out of range")
-        return part.counting([self.letter(a) for a in letters], start, stop, cut, key == 1)
+        return part.counting([self.letter(a) for a in letters], start, stop, cut, side[0] == 1)
 
     def leaf(self, node: list[Any], part: Slice, said: list[int] | None, size: int) -> None:
         """Check a leaf and add its counts."""
@@ -136,6 +139,8 @@ class BoxCheck:
 
     def listed(self, node: list[Any], part: Slice, said: list[int], size: int) -> None:
         """Evaluate every input of a leaf again."""
+        if not all(type(n) is int for n in node[2:4]):
+            raise ValueError("a leaf's counts are not numbers")
         if size > _MOST_LISTED:
             raise Unreadable(f"{self.place}: a leaf lists {size} inputs")
         agree = differ = doubtful = 0
@@ -196,11 +201,12 @@ class BoxCheck:
         key = tuple(answer)
         if key not in self.margins:
             self.margins[key] = Margins(self.model.forward, *self._decisions(answer))
-        try:
-            centre, axes, low, high, slip, below = self.attended[letter].over(part)
-        except Unreadable:
-            return False
-        return self.margins[key].least(centre, axes, low, high, slip, below, _PIECES) > 0
+        with np.errstate(all="ignore"):
+            try:
+                centre, axes, low, high, slip, below = self.attended[letter].over(part)
+            except Unreadable:
+                return False
+            return self.margins[key].least(centre, axes, low, high, slip, below, _PIECES) > 0
 
     def _decisions(self, answer: list[int]) -> tuple[Floats, Floats, Floats]:
         """Return columns of the unembedding whose products must be positive, bounds of what they are made of, and what

@@ -217,16 +217,17 @@ class BoxProver:
         drawn = paths.sample(_DRAWN, _SEED)
         centres = sums.centres(paths)
         centre = sums.base + centres.sum(axis=0)
-        axes = np.linalg.svd(sums.rows(drawn) - centre, full_matrices=True)[2].T
+        apart = np.nan_to_num(sums.rows(drawn) - centre, posinf=0.0, neginf=0.0)
+        axes = np.linalg.svd(apart, full_matrices=True)[2].T
         extent = sums.extent(paths)
         low, high = sums.range(paths, centres, axes, extent)
         low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
         # what the axes do not span exactly, of outputs no farther from the centres than a single token's value
         far = (sums.reach + np.abs(centres)).sum(axis=0)
-        apart = np.abs(np.eye(len(axes)) - axes @ axes.T) + gamma(len(axes) + 4) * (np.abs(axes) @ np.abs(axes.T))
+        missed = np.abs(np.eye(len(axes)) - axes @ axes.T) + gamma(len(axes) + 4) * (np.abs(axes) @ np.abs(axes.T))
         ball = float(sums.errors(extent[0])[0])
         size = np.abs(sums.base) + np.abs(centres).sum(axis=0)
-        slip = sums.slip + apart @ far + ball + gamma(len(centres) + 4) * size
+        slip = sums.slip + missed @ far + ball + gamma(len(centres) + 4) * size
         cell = Cell(centre, axes, low, high, slip * (1 + 2.0**-30))
 
         def below(directions: Floats) -> Floats:
