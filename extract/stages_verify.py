@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from time import monotonic
 from types import FrameType, TracebackType
 from typing import Protocol, Self
@@ -22,7 +23,7 @@ from extract.lang.batched import Batch, evaluate
 from extract.lang.cost import program_cost
 from extract.lang.terms import Program
 from extract.oracle import Oracle
-from extract.outcome import Certified, Counterexample, Refuted, Verdict
+from extract.outcome import BoxRegion, Certified, Counterexample, Refuted, Verdict
 from extract.progress import Progress
 from extract.readout import same_answers
 from extract.stages_load import Subject
@@ -88,7 +89,7 @@ class TableVerifier:
         self._comparer: ProgramComparer | None = None
         self._asked: Program | None = None
         self._climber = self._made_climber()
-        self._is_full = False
+        self._is_full, self._deadline = False, inf
 
     def __enter__(self) -> Self:
         return self
@@ -130,11 +131,10 @@ class TableVerifier:
         limits = self.limits
         if limits.method == "enumerate":
             return None
-        deadline = monotonic() + _PATIENCE * limits.seconds
         climber = BoxClimber(
             self.subject.checkpoint.network, self._domain, self.oracle, limits.semantics,
             work_limit=int(limits.seconds * _WORK_PER_SECOND), progress=self.progress,
-            stop=lambda: self.is_interrupted or monotonic() > deadline,
+            stop=lambda: self.is_interrupted or monotonic() > self._deadline,
         )  # fmt: skip
         return None if climber.refusal else climber
 
@@ -156,6 +156,16 @@ class TableVerifier:
         finally:
             signal.signal(signal.SIGINT, before)
 
+    @contextmanager
+    def _climbing(self) -> Iterator[None]:
+        """Give boxes their time. Raises: KeyboardInterrupt at the end if Ctrl-C came meanwhile, and not before."""
+        was_interrupted = self.is_interrupted
+        self._deadline = monotonic() + _PATIENCE * self.limits.seconds
+        with self._interrupts_noted():
+            yield
+        if self.is_interrupted and not was_interrupted:
+            raise KeyboardInterrupt
+
     def differences(self, program: Program, limit: int) -> Differences:
         """Return the first inputs on which program and model differ; counted exactly unless they are very many."""
         self._asked = program
@@ -173,8 +183,11 @@ class TableVerifier:
         """Return the differences that bounds find at lengths the table does not hold, where it holds none."""
         if self._climber is None:
             return Differences((), 0, self.table.n_evaluated)
-        with self._interrupts_noted():
-            climb = self._climber.climb(program, unevaluated(self.table))
+        table = self.table
+        with self._climbing():
+            climb = self._climber.climb(program, unevaluated(table))
+        if not climb.examples and self._has_enumerated_more(climb.regions):
+            return self.differences(program, limit)
         rows: tuple[Row, ...] = tuple((e.tokens, e.offset) for e in climb.examples[:limit])
         tally = climb.tally
         return Differences(rows, tally.disagree, self.table.n_evaluated + tally.agree + tally.disagree)
@@ -191,32 +204,37 @@ class TableVerifier:
         """Decide whether program and model agree on every input of the domain."""
         self._asked = program
         found = self._judged(program)
-        if self._has_more_to_enumerate(found):
-            fuller = self._enumerated(int(self.limits.seconds * _WORK_PER_SECOND))
-            self._is_full = True
-            if self.table.n_evaluated < fuller.n_evaluated:
-                self._table = fuller
-                found = self._judged(program)
-            if self.is_interrupted:
-                raise KeyboardInterrupt
+        certificate = None if isinstance(found, Certified) else found.certificate
+        if certificate is not None and self._has_enumerated_more(certificate.boxes):
+            found = self._judged(program)
         return found
 
     def _judged(self, program: Program) -> Verdict:
-        with self._interrupts_noted():
-            return verdict(program, self.table, self._domain, self.oracle, inputs=self._inputs, climber=self._climber)
+        table = self.table
+        with self._climbing():
+            return verdict(program, table, self._domain, self.oracle, inputs=self._inputs, climber=self._climber)
 
-    def _has_more_to_enumerate(self, found: Verdict) -> bool:
-        """Say whether bounds left a length undecided that the whole of the limits may let us enumerate."""
+    def _has_enumerated_more(self, regions: tuple[BoxRegion, ...]) -> bool:
+        """Enumerate with the whole of the limits if bounds left a length undecided that this may reach; say whether.
+
+        Raises:  KeyboardInterrupt after the table is complete as far as it goes, if Ctrl-C ended it.
+        """
         if self._is_full or self._climber is None or self.limits.method != "auto" or self.is_interrupted:
             return False
-        certificate = None if isinstance(found, Certified) else found.certificate
-        if certificate is None or not certificate.boxes:
+        decided = {(region.length, region.offset) for region in regions if not region.tally.undecided}
+        left = [length for length, offset in unevaluated(self.table) if (length, offset) not in decided]
+        limit, domain = int(self.limits.seconds * _WORK_PER_SECOND), self._domain
+        sizes = sum(domain.size_at(n) for n in domain.lengths if n <= min(left, default=-1)) * len(domain.offsets)
+        if not left or sizes * work_per_input(self.subject.checkpoint.network.architecture) > limit:
             return False
-        a, limit = self.subject.checkpoint.network.architecture, self.limits.seconds * _WORK_PER_SECOND
-        reach = limit / work_per_input(a)
-        lengths = [region.length for region in certificate.boxes if region.tally.undecided]
-        return any(sum(map(self._domain.size_at, self._domain.lengths[: n - self._domain.min_length + 1])) <= reach
-                   for n in lengths)  # fmt: skip
+        self._is_full = True
+        fuller = self._enumerated(limit)
+        has_more = self.table.n_evaluated < fuller.n_evaluated
+        if has_more:
+            self._table = fuller
+        if self.is_interrupted:
+            raise KeyboardInterrupt
+        return has_more
 
     def distinguish(self, left: Program, right: Program) -> tuple[Row | None, str]:
         """Return an input of the domain on which two programs differ, or None and "equal" or a reason."""

@@ -73,7 +73,7 @@ class Affine:
     def plus(self, other: Affine) -> Affine:
         """Return the sum; the shorter list of symbols is the beginning of the longer one."""
         k = max(self.noise.shape[1], other.noise.shape[1])
-        left, right = (np.pad(f.noise, ((0, 0), (0, k - f.noise.shape[1]))) for f in (self, other))
+        left, right = _widened(self.noise, k), _widened(other.noise, k)
         size = np.abs(self.centre) + np.abs(other.centre) + self.spread + other.spread
         radius = (self.radius + other.radius + gamma(1) * size) * _SLACK
         return Affine(self.centre + other.centre, left + right, radius)
@@ -110,8 +110,7 @@ class Affine:
     def times(self, factor: Scalar) -> Affine:
         """Return the product with a number: new symbols for the number's rest, and for each product of noises."""
         k = max(self.noise.shape[1], len(factor.noise))
-        own = np.pad(self.noise, ((0, 0), (0, k - self.noise.shape[1])))
-        others = np.pad(factor.noise, (0, k - len(factor.noise)))
+        own, others = _widened(self.noise, k), _widened(factor.noise[None], k)[0]
         moved = factor.reach
         noise = np.concatenate(
             [factor.centre * own + np.outer(self.centre, others), (self.centre * factor.radius)[:, None],
@@ -186,6 +185,12 @@ class Scalar:
             half + rounding + abs(line) * self.radius + gamma(4) * (abs(line) * (abs(self.centre) + reach))
         ) * _SLACK
         return Scalar(line * self.centre + middle, line * self.noise, radius)
+
+
+def _widened(noise: Floats, n_symbols: int) -> Floats:
+    """Return noise with columns of zeros added."""
+    n, k = noise.shape
+    return noise if k == n_symbols else np.concatenate([noise, np.zeros((n, n_symbols - k))], axis=1)
 
 
 def _line(kind: Activation, low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:

@@ -25,14 +25,14 @@ from extract.verify.cells import CellFormat
 from extract.verify.final_stage import Bounds, Cell, FinalStage
 from extract.verify.head_sums import HeadSums
 from extract.verify.paths import Paths, read_paths
-from extract.verify.refute import decide_strings, worst_string
+from extract.verify.refute import decide_strings
 from extract.verify.stages import claims_of
 from extract.verify.terms import TokenParts, TokenTerms, cells_of
 
 Stop = Callable[[], bool]
 
 #: Boxes bounded or listed for one length and offset at most.
-MAX_BOXES = 400
+MAX_BOXES = 1000
 #: Multiply-adds spent on listing one box, and on boxes so small that bounding them first is not worth it.
 _LISTED_WORK, _SMALL_WORK = 200_000_000, 2_000_000
 _LISTED_STRINGS = 200_000
@@ -176,32 +176,33 @@ class BoxProver:
         bounds, cell, centres, drawn = self._bounds(run, paths, sums)
         cells = decide_strings(self, run, drawn)[0]
         guess = self._answer(cells[0])
-        same = (cells == cells[0]).all(axis=1).all()
-        if same:
-            lowest, _, whole = self.final.least(cell, guess, 1, bounds)
-            centre = float(whole.form.centre.min())
-            if lowest <= self.tie and lowest > -_FAR * abs(centre):
-                lowest, _, whole = self.final.least(cell, guess, _CELLS, bounds)
-            if lowest > self.tie:
-                node.kind, node.model, node.least = "bounded", self._codes(guess), lowest
-                is_same = node.model == said
-                node.agree, node.disagree = (node.size, 0) if is_same else (0, node.size)
-                if not is_same:
-                    self._note(run, paths, drawn[:1])
-                return None
-        else:
-            whole = self.final.least(cell, guess, 1, bounds)[2]
+        lowest, _, whole = self.final.least(cell, guess, 1, bounds)
+        effect = self._effect(sums, centres, cell, whole)
+        is_one = bool((cells == cells[0]).all())
+        if is_one and lowest <= self.tie:
+            ends = np.stack([paths.best(effect), paths.best(-effect)])
+            drawn, cells = np.concatenate([drawn, ends]), np.concatenate([cells, decide_strings(self, run, ends)[0]])
+            is_one = bool((cells == cells[0]).all())
+            if is_one and lowest > -_FAR * abs(float(whole.form.centre.min())):
+                lowest = self.final.least(cell, guess, _CELLS, bounds)[0]
+        if is_one and lowest > self.tie:
+            self._bounded(run, box, guess, lowest, drawn[:1])
+            return None
         if node.size <= _LISTED_STRINGS and node.size * self.work <= _LISTED_WORK:
             self._list(run, box)
             return None
-        right = np.array([self._codes(self._answer(row)) == said for row in cells])
-        self._note(run, paths, drawn[~right][:4])
-        effect = self._effect(sums, centres, cell, whole)
-        if right.all() and self._codes(guess) == said:
-            found = worst_string(self, run, paths, effect, lambda row: self._codes(self._answer(row)) == said)
-            if found is not None:
-                self._note(run, paths, found)
+        wrong = np.array([self._codes(self._answer(row)) != said for row in cells])
+        self._note(run, paths, drawn[wrong][-4:])
         return choose_split(paths, effect)
+
+    def _bounded(self, run: _Run, box: _Box, answer: tuple[int, ...], least: float, example: NDArray[np.intp]) -> None:
+        """Count a box whose every string has one answer of the model."""
+        node = box.node
+        node.kind, node.model, node.least = "bounded", self._codes(answer), least
+        is_same = node.model == run.answers[int(box.paths.labels[0])]
+        node.agree, node.disagree = (node.size, 0) if is_same else (0, node.size)
+        if not is_same:
+            self._note(run, box.paths, example)
 
     def _sums(self, run: _Run, paths: Paths) -> HeadSums:
         variant = 0 if run.query_letter is None else paths.letters_at(run.query_letter)[0]

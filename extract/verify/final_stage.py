@@ -19,6 +19,8 @@ from extract.verify.affine import Affine, Floats, Map, gamma
 
 #: Symbols that add up to less than this share of a vector's spread are folded into its radius before the last norm.
 _FOLDED_SHARE = 0.01
+#: Cutting is given up after so many pieces if more than this share of the doubt is left.
+_EARLY, _TOO_SLOW = 8, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +132,16 @@ class FinalStage:
         """Return a lower bound of all margins over a cell, the pieces it took and the bounds over the whole cell.
 
         ``below(directions)`` bounds ``directions @ z`` from below over all z that occur, [decision, axis] ->
-        [decision]; what occurs need not fill the cell. Cutting ends when every piece is positive.
+        [decision]; what occurs need not fill the cell. Cutting ends when every piece is positive, or when the first
+        cuts have gained little.
         """
         whole = self._improved(cell, answer, below)
         pieces = [(float(whole.least.min()), 0, cell, whole)]
         n_pieces = number = 1
+        start = pieces[0][0]
         while pieces[0][0] <= 0 and n_pieces < max_cells:
+            if n_pieces == _EARLY and pieces[0][0] < _TOO_SLOW * start:
+                break
             _, _, worst, bounds = heapq.heappop(pieces)
             for half in worst.halves(self._axis(worst, bounds)):
                 part = self._improved(half, answer, below)

@@ -1,7 +1,6 @@
-"""Strings of a box decided one by one, and the search for one on which the model differs before anything is proved.
+"""Strings decided one by one, for boxes that are small and for the search of a difference before anything is proved.
 
-The search follows the linear part of a margin to the string that makes it least. What it finds is only a suggestion:
-whoever uses it asks the model.
+The search follows the linear part of a margin to the strings at its ends; whoever uses what it finds asks the model.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from numpy.typing import NDArray
 
 from extract.verify.affine import Floats
 from extract.verify.cells import CellFormat
-from extract.verify.head_sums import HeadSums
-from extract.verify.paths import Paths
 from extract.verify.stages import Stages, Stream
 from extract.verify.terms import TokenTerms
 from extract.verify.trie_attention import quotient
@@ -51,16 +48,3 @@ def decide_strings(by: Deciding, place: Place, strings: NDArray[np.intp]) -> tup
     logits, bound = stages.logits(stages.mlp(0, stream))
     cells, margins = by.form.decide(logits)
     return cells.T, margins, np.full(len(strings), bound)
-
-
-def worst_string(by: Deciding, place: Place, paths: Paths, effect: Floats, is_right: Any) -> NDArray[np.intp] | None:
-    """Return a string at an end of a linear form that is not answered rightly, if one is. Shapes: ``effect``
-    [position, letter]; answer [1, position]."""
-    ends = np.stack([paths.best(effect), paths.best(-effect)])
-    for end, cells in zip(ends, decide_strings(by, place, ends)[0], strict=True):
-        if not is_right(cells):
-            return np.asarray(end[None])
-    return None
-
-
-__all__ = ["HeadSums", "decide_strings", "worst_string"]
