@@ -31,8 +31,8 @@ from extract.verify.terms import TokenParts, TokenTerms, cells_of
 
 Stop = Callable[[], bool]
 
-#: Boxes bounded or listed for one length and offset at most.
-MAX_BOXES = 1000
+#: Boxes bounded or listed for one length and offset at most; fewer once a difference is known.
+MAX_BOXES, _MAX_REFUTED_BOXES = 6000, 1000
 #: Multiply-adds spent on listing one box, and on boxes so small that bounding them first is not worth it.
 _LISTED_WORK, _SMALL_WORK = 200_000_000, 2_000_000
 _LISTED_STRINGS = 200_000
@@ -158,6 +158,8 @@ class BoxProver:
             heapq.heappush(waiting, (-box.node.size, number, box))
             number += 1
         while waiting and n_boxes < max_boxes and not self.stop():
+            if run.different and n_boxes >= _MAX_REFUTED_BOXES:
+                break
             _, _, box = heapq.heappop(waiting)
             n_boxes += 1
             chosen = self._decide(run, box)

@@ -169,7 +169,9 @@ def _with_boxes(certificate: Certificate, climb: Climb) -> Certificate:
     least = min(before.min_margin, added.min_margin)
     tally = Tally(before.agree + added.agree, before.disagree + added.disagree, undecided, least)
     method = "enumeration and bounds" if certificate.regions else "bounds"
-    return replace(certificate, method=method, tally=tally, boxes=climb.regions)
+    # a box's least margin is a lower bound already: no rounding is left to take off it
+    bound = 0.0 if added.min_margin < before.min_margin else certificate.least_margin_bound
+    return replace(certificate, method=method, tally=tally, boxes=climb.regions, least_margin_bound=bound)
 
 
 def certificate_of(program: Program, table: AnswerTable, domain: Domain, comparison: Comparison) -> Certificate:

@@ -167,7 +167,7 @@ def test_edited_boxes_are_rejected(which: str, request: pytest.FixtureRequest, t
     _, path = request.getfixturevalue(which)
     made = list(edits(json.loads(path.read_text())))
     assert len(made) > 60
-    for what, edited in [*[e for e in made if e[0].endswith('other')][::5], *made[5::31]]:
+    for what, edited in [*[e for e in made if e[0].endswith("other")][::5], *made[5::31]]:
         assert not checked(edited, tmp_path).accepted, what
 
 
