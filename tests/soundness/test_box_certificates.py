@@ -114,13 +114,13 @@ def edits(value: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def node_edits(node: list[Any]) -> Iterator[tuple[str, Callable[[list[Any]], Any]]]:
     if node[0] == "b":
         yield "size", lambda n: n.__setitem__(1, str(int(n[1]) + 1))
-        yield "margin", lambda n: n.__setitem__(2, n[2] * 100)
+        yield "margin", lambda n: n.__setitem__(2, n[2] * 1e6 + 100)
         yield "no margin", lambda n: n.__setitem__(2, 0.0)
         yield "negative margin", lambda n: n.__setitem__(2, -n[2])
         yield "answer", lambda n: n.__setitem__(3, ["1" if n[3] == ["0"] else "0"])
         if int(node[1]) > 20:  # a smaller one may be all witnesses, and the claim as true as before
             yield "open", lambda n: n.__setitem__(slice(None), ["o", n[1]])
-        yield "listed", lambda n: n.__setitem__(slice(None), ["l", n[1], int(n[1]), 0, n[2] * 100])
+        yield "listed", lambda n: n.__setitem__(slice(None), ["l", n[1], int(n[1]), 0, n[2] * 1e6 + 100])
     elif node[0] == "l":
         yield "size", lambda n: n.__setitem__(1, str(int(n[1]) + 1))
         yield "agree", lambda n: n.__setitem__(2, n[2] - 1)
