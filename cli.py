@@ -79,13 +79,13 @@ OFFSETS = option(
 )
 TIME = option("--time", "seconds", type=duration, metavar="DURATION", default="10m", show_default=True,
               help="Work limit in time on a nominal core; the clock itself only guards.")  # fmt: skip
-MEMORY = option(
-    "--memory", type=size, metavar="SIZE", default="4GiB", show_default=True, help="Memory the search may hold."
-)
+MEMORY = option("--memory", type=size, metavar="SIZE", default="4GiB", show_default=True,
+                help="Memory the search may hold.")  # fmt: skip
 SEMANTICS = option("--semantics", type=click.Choice(["real", "f32-any-order"]), default="real", show_default=True,
                    help="Whose numbers the claim is about: exact ones, or float32 in any order too.")  # fmt: skip
-VERIFY = option("--verify", "method", type=click.Choice(["auto", "enumerate"]), default="auto", show_default=True,
-                help="How programs are verified; auto takes the strongest method that applies.")  # fmt: skip
+VERIFY = option("--verify", "method", type=click.Choice(["auto", "bounds", "enumerate"]), default="auto",
+                show_default=True,
+                help="How: each input, bounds over many inputs at once, or what suits each length.")  # fmt: skip
 JOBS = option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads; changes no result.")
 SEED = option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything sampled.")
 CERT = option("--cert", type=FILE, help="Write the certificate here.")

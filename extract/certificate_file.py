@@ -16,7 +16,7 @@ from extract.domain import Domain
 from extract.errors import CertificateError
 from extract.lang.syntax import print_program
 from extract.network import Network
-from extract.outcome import Certificate, Counterexample, Region, Tally
+from extract.outcome import BoxRegion, Certificate, Counterexample, Region, Tally
 from extract.table_model import TableModel
 from extract.version import VERSION
 
@@ -53,7 +53,7 @@ def certificate_bytes(
 ) -> bytes:
     """Return the certificate file's bytes: indented JSON, sealed with the sha256 of its canonical form.
 
-    ``counterexamples`` are in canonical order and at least the first ``MAX_LISTED`` of all there are; ``status``
+    ``counterexamples`` are in canonical order and begin with the first ``MAX_LISTED`` of all in the regions; ``status``
     defaults to ``status_of``. Inputs of the domain without a region are counted as undecided.
     Raises:  CertificateError if the domain has no exact size, or too few counterexamples are given.
     """
@@ -61,7 +61,8 @@ def certificate_bytes(
         raise CertificateError("the domain's size is an upper bound, expected an exact count", hint="lower max_length")
     tally, total = certificate.tally, domain.size
     is_by_class = certificate.method == "separable"
-    expected = len(counterexamples) if is_by_class else min(tally.disagree, MAX_LISTED)
+    n_differ = sum(region.tally.disagree for region in certificate.regions)
+    expected = len(counterexamples) if is_by_class else min(n_differ, MAX_LISTED)
     if len(counterexamples) < expected:
         raise CertificateError(f"{len(counterexamples)} counterexamples given, expected the first {expected}")
     value: dict[str, Any] = {
@@ -81,11 +82,12 @@ def certificate_bytes(
         },
         "numerics": {
             "error_bound": certificate.error_bound,
-            "min_margin": _finite(min((r.tally.min_margin for r in certificate.regions), default=math.inf)),
+            "min_margin": _finite(certificate.tally.min_margin),
             "n_fragile": sum(region.tally.undecided for region in certificate.regions),
         },
         "exceptions": [_exception(domain, found) for found in counterexamples[:expected]],
         "regions": [_region(region) for region in certificate.regions],
+        **({"boxes": [_boxes(domain, region) for region in certificate.boxes]} if certificate.boxes else {}),
         "assumptions": list(certificate.assumptions),
     }
     return seal(_by_class(value, certificate, domain) if is_by_class else value)
@@ -154,6 +156,20 @@ def _region(region: Region) -> dict[str, Any]:
         "undecided": region.tally.undecided,
         "min_margin": _finite(region.tally.min_margin),
         "digest": region.digest,
+    }
+
+
+def _boxes(domain: Domain, region: BoxRegion) -> dict[str, Any]:
+    names = domain.vocabulary.names
+    return {
+        "length": region.length,
+        "offset": region.offset,
+        "agree": str(region.tally.agree),
+        "disagree": str(region.tally.disagree),
+        "undecided": str(region.tally.undecided),
+        "min_margin": _finite(region.tally.min_margin),
+        "witnesses": [[names[token] for token in tokens] for tokens in region.witnesses],
+        "tree": region.tree,
     }
 
 

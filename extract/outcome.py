@@ -111,13 +111,30 @@ class AnswerClass:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxRegion:
+    """All inputs of one length and offset, decided box by box.
+
+    ``tree`` is the tree of boxes as compact JSON (verify/climb.py says how); ``witnesses`` are token ids of replayed
+    inputs on which the model differs. The tally counts those in undecided boxes as differing; its least margin is a
+    lower bound.
+    """
+
+    length: int
+    offset: int
+    tally: Tally
+    tree: str
+    witnesses: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """A claim about one program with the evidence by region; ``extract check`` re-checks its stored form.
 
     ``error_bound`` bounds, in logits, the rounding error of every margin counted as decided (each is above its own
     bound); ``least_margin_bound`` is the bound of the input with the least margin; ``fragile`` are inputs
     evaluated whose margin is within the bound even in the highest precision tried. ``classes`` are the evidence of
-    the method ``separable``, whose regions are whole lengths without a digest.
+    the method ``separable``, whose regions are whole lengths without a digest. ``boxes`` hold lengths that have no
+    region.
     """
 
     program: Program
@@ -131,6 +148,7 @@ class Certificate:
     n_fragile: int
     assumptions: tuple[str, ...]
     classes: tuple[AnswerClass, ...] = ()
+    boxes: tuple[BoxRegion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from extract.outcome import Budget, Spent
 from extract.progress import Progress
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from extract.oracle import Oracle
     from extract.stages_verify import TableVerifier
 
+Method = Literal["auto", "bounds", "enumerate"]
+
 _NOMINAL_SECONDS = 600.0
 #: Candidates a nominal core tries in a second; it bounds the search when little time is given.
 _CANDIDATES_PER_SECOND = 50_000
@@ -32,9 +34,11 @@ _CANDIDATES_PER_SECOND = 50_000
 class VerifyRequest:
     """What ``extract verify`` is asked; ``place`` names where the program's text came from.
 
-    ``method`` is ``auto``, or ``enumerate`` to use nothing else. ``seconds`` become limits on work that do not depend
-    on the machine. ``certificate`` is where to write the certificate, None for nowhere; ``outputs`` are files the
-    caller will write, refused before the work if they exist.
+    ``method`` is how: by enumeration only, by bounds wherever they apply, or (``auto``) by enumeration where the domain
+    fits the limits, else class by class where the network allows; else short lengths by enumeration, long ones by
+    bounds, and those that bounds leave undecided by enumeration if the limits allow.
+    ``seconds`` become limits on work that do not depend on the machine. ``certificate`` is where to write the
+    certificate, None for nowhere; ``outputs`` are files the caller will write, refused before the work if they exist.
     """
 
     checkpoint: Path
@@ -44,7 +48,7 @@ class VerifyRequest:
     max_length: int | None = None
     offsets: tuple[int, ...] | None = None
     semantics: str = "real"
-    method: str = "auto"
+    method: Method = "auto"
     seconds: float = _NOMINAL_SECONDS
     memory_bytes: int = 4 << 30
     jobs: int = 1
@@ -65,7 +69,7 @@ class RunRequest:
     max_length: int | None = None
     offsets: tuple[int, ...] | None = None
     semantics: str = "real"
-    method: str = "auto"
+    method: Method = "auto"
     seconds: float = _NOMINAL_SECONDS
     memory_bytes: int = 4 << 30
     jobs: int = 1
@@ -102,7 +106,7 @@ def run(request: RunRequest, progress: Progress | None = None) -> Report:
         hints = hints_for(subject, request.seed)
         synthesis = _synthesis(oracle, verifier, request, hints, watch)
         judged = tuple(judge(verifier, candidate) for candidate in synthesis.candidates)
-    certified = certify_first(subject, judged, watch)
+    certified, judged = certify_first(subject, judged, watch)
     written = write_certificate(certified, request.certificate, subject, force=request.force) if certified else None
     seen = mechanisms(subject, judged, request.seed)
     synthesis = replace(synthesis, properties={**synthesis.properties, **seen})
@@ -132,7 +136,7 @@ def verify_program(request: VerifyRequest, progress: Progress | None = None) -> 
     oracle = oracle_of(subject.checkpoint, subject.domain)
     with TableVerifier(subject, oracle, request, watch) as verifier:
         judged = judge(verifier, given(verifier, program))
-    certified = certify_first(subject, (judged,), watch)
+    certified, (judged,) = certify_first(subject, (judged,), watch)
     written = write_certificate(certified, request.certificate, subject, force=request.force) if certified else None
     return verify_report(subject, judged, written, verifier.is_interrupted, watch)
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from extract.certificate_file import certificate_bytes
+from extract.certificate_file import certificate_bytes, status_of
 from extract.check.check import CheckResult, check_certificate
 from extract.check.reader import Unreadable
 from extract.errors import BudgetError, CertificateError, SoundnessAlarm
-from extract.outcome import Certificate, Counterexample
+from extract.outcome import Certificate, Counterexample, Tally
 from extract.progress import Progress
 from extract.report.files import write_file
 from extract.report.report import CertificatePart
@@ -36,11 +36,11 @@ def recheck(certificate: Path, checkpoint: Path, spec: Path | None, full: bool, 
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """A certificate as a file that the checker has accepted."""
+    """A certificate as a file that the checker has accepted, and the claim in it."""
 
     data: bytes
     coverage: str
-    kind: str
+    claim: Certificate
 
 
 def certify(
@@ -48,11 +48,27 @@ def certify(
 ) -> Certified:
     """Store a claim and have it checked independently before anybody sees it.
 
-    ``exceptions`` are the inputs that differ, in canonical order, as many as a certificate lists.
+    ``exceptions`` are the inputs that differ, in canonical order, as many as a certificate lists. Lengths whose boxes
+    the checker's own bounds do not confirm are left out of the claim: they are undecided.
     Raises:  SoundnessAlarm with the checker's reasons if it does not accept the claim; BudgetError if it does not know
              how to check one that was not made by enumeration.
     """
     progress.phase("check")
+    data, found = _checked(subject, certificate, exceptions, progress)
+    if found.unproved and len(found.reasons) == len(found.unproved):
+        certificate = without_boxes(certificate, found.unproved)
+        data, found = _checked(subject, certificate, exceptions, progress)
+    if not found.accepted:
+        raise SoundnessAlarm(
+            f"the independent checker rejects the certificate: {'; '.join(found.reasons[:3])}",
+            hint="believe nothing of this result, and please report it",
+        )
+    return Certified(data, found.coverage, certificate)
+
+
+def _checked(
+    subject: Subject, certificate: Certificate, exceptions: tuple[Counterexample, ...], progress: Progress
+) -> tuple[bytes, CheckResult]:
     data = certificate_bytes(
         certificate,
         subject.domain,
@@ -64,24 +80,66 @@ def certify(
         path = Path(folder) / "claim.cert.json"
         path.write_bytes(data)
         try:
-            found = recheck(path, subject.path, subject.spec_path, False, progress)
+            return data, recheck(path, subject.path, subject.spec_path, False, progress)
         except CertificateError as error:
             if certificate.method == "enumeration":
                 raise
             raise BudgetError(f"undecided: the independent checker cannot follow the claim: {error.message}") from error
-    if not found.accepted:
-        raise SoundnessAlarm(
-            f"the independent checker rejects the certificate: {'; '.join(found.reasons[:3])}",
-            hint="believe nothing of this result, and please report it",
-        )
-    return Certified(data, found.coverage, certificate.method)
 
 
-def certify_first(subject: Subject, judged: tuple[Judged, ...], progress: Progress) -> Certified | None:
-    """Certify what is known of the first program; None if nothing is, or nobody else could check it."""
-    if not judged or judged[0].certificate is None or uncheckable(subject) is not None:
-        return None
-    return certify(subject, judged[0].certificate, judged[0].differences, progress)
+def without_boxes(certificate: Certificate, pairs: tuple[tuple[int, int], ...]) -> Certificate:
+    """Return the claim with the boxes of some (length, offset) pairs undecided."""
+    kept = tuple(region for region in certificate.boxes if (region.length, region.offset) not in pairs)
+    lost = sum((region.tally for region in certificate.boxes if region not in kept), Tally())
+    margins = [r.tally.min_margin for r in certificate.regions] + [r.tally.min_margin for r in kept]
+    before = certificate.tally
+    tally = Tally(
+        before.agree - lost.agree,
+        before.disagree - lost.disagree,
+        before.undecided + lost.agree + lost.disagree,
+        min(margins, default=float("inf")),
+    )
+    return replace(certificate, tally=tally, boxes=kept)
+
+
+def certify_first(
+    subject: Subject, judged: tuple[Judged, ...], progress: Progress
+) -> tuple[Certified | None, tuple[Judged, ...]]:
+    """Certify what is known of the first program, None if nothing is or nobody else could check it; and of every other
+    program that more than enumeration speaks for.
+
+    Returns: the first one's certificate, and all programs as the checker leaves them.
+    """
+    first: Certified | None = None
+    if uncheckable(subject) is not None:
+        return first, judged
+    confirmed: list[Judged] = []
+    for rank, item in enumerate(judged):
+        if item.certificate is None or (rank and item.certificate.method == "enumeration"):
+            confirmed.append(item)
+            continue
+        try:
+            found = certify(subject, item.certificate, item.differences, progress)
+        except BudgetError as error:
+            if not rank:
+                raise
+            status = item.status if item.differences else "undecided"
+            confirmed.append(replace(item, status=status, certificate=None, reason=error.message))
+            continue
+        first = first if rank else found
+        confirmed.append(_as_checked(subject, item, found.claim))
+    return first, tuple(confirmed)
+
+
+def _as_checked(subject: Subject, judged: Judged, claim: Certificate) -> Judged:
+    """Return what is known of a program by the claim that the checker accepted, which may be weaker than the first."""
+    if claim is judged.certificate:
+        return judged
+    status = status_of(claim.tally, subject.domain.size)
+    if status == "proved" or (status == "undecided" and judged.differences):
+        status = "refuted" if judged.differences else "undecided"
+    reason = judged.reason or "the checker's own bounds do not confirm all that ours say"
+    return replace(judged, status=status, certificate=claim, reason=reason if status == "undecided" else judged.reason)
 
 
 def write_certificate(certified: Certified, path: Path | None, subject: Subject, *, force: bool) -> CertificatePart:
@@ -89,4 +147,4 @@ def write_certificate(certified: Certified, path: Path | None, subject: Subject,
     if path is not None:
         write_file(path, certified.data, file_subject(subject), force=force)
     digest = hashlib.sha256(certified.data).hexdigest()
-    return CertificatePart(file=path.name if path else None, sha256=digest, kind=certified.kind, checked=True)
+    return CertificatePart(file=path.name if path else None, sha256=digest, kind=certified.claim.method, checked=True)

@@ -13,7 +13,7 @@ from extract.lang.emit import to_python
 from extract.lang.listing import rasp_listing
 from extract.lang.printing import print_program
 from extract.lang.terms import Program
-from extract.outcome import Certificate, Counterexample, Region, Tally
+from extract.outcome import BoxRegion, Certificate, Counterexample, Region, Tally
 from extract.report.report import (
     CertificatePart,
     CounterexamplePart,
@@ -124,7 +124,7 @@ def answer_names(domain: Domain, cells: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(domain.vocabulary.name(cell) for cell in cells)
 
 
-def tallies(domain: Domain, regions: Iterable[Region]) -> tuple[LengthTally, ...]:
+def tallies(domain: Domain, regions: Iterable[Region | BoxRegion]) -> tuple[LengthTally, ...]:
     """Return the counts by offset and length; inputs without a region are undecided."""
     known: dict[tuple[int, int], Tally] = {}
     for region in regions:
@@ -158,7 +158,7 @@ def verdict_part(domain: Domain, certificate: Certificate | None, claim: str) ->
         agree=count(tally.agree),
         disagree=count(tally.disagree),
         undecided=count(domain.size - tally.agree - tally.disagree),
-        by_length=tallies(domain, certificate.regions if certificate is not None else ()),
+        by_length=tallies(domain, (*certificate.regions, *certificate.boxes) if certificate is not None else ()),
         claim=claim,
     )
 

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from time import monotonic
 from types import FrameType, TracebackType
 from typing import Protocol, Self
@@ -22,14 +23,22 @@ from extract.lang.batched import Batch, evaluate
 from extract.lang.cost import program_cost
 from extract.lang.terms import Program
 from extract.oracle import Oracle
-from extract.outcome import Counterexample, Refuted, Verdict
+from extract.outcome import BoxRegion, Certified, Counterexample, Refuted, Verdict
 from extract.progress import Progress
 from extract.readout import same_answers
 from extract.stages_load import Subject
 from extract.stages_model import answers_of
 from extract.table_model import TableModel
 from extract.verify.answer_table import AnswerTable
-from extract.verify.compare import InputCodes, compare, counterexamples_of, first_differences, verdict
+from extract.verify.climb import BoxClimber
+from extract.verify.compare import (
+    InputCodes,
+    compare,
+    counterexamples_of,
+    first_differences,
+    unevaluated,
+    verdict,
+)
 from extract.verify.programs import Distinguished, ProgramComparer, SameOnDomain
 from extract.verify.separable import decide, why_not
 from extract.verify.sum_table import work_per_input
@@ -38,6 +47,8 @@ from extract.verify.sum_table import work_per_input
 _WORK_PER_SECOND = 2e9
 #: The clock ends an enumeration that takes this many times the time asked for.
 _PATIENCE = 1.5
+#: Where bounds apply, one part in so many of the work is for enumeration before them; a few parts would do.
+_SHARE_BEFORE_BOUNDS = {"auto": 40, "bounds": 4000}
 #: Solver resources and seconds for telling one rival from the winner.
 _RLIMIT, _RIVAL_SECONDS = 20_000_000, 10.0
 #: A program that differs on more of a sample than this is not counted on the whole domain.
@@ -45,7 +56,8 @@ _SAMPLE, _SAMPLE_SEED, _HOPELESS = 4096, 7, 0.05
 
 
 class Limits(Protocol):
-    """What a request allows: ``seconds`` become a limit on work, ``jobs`` are threads, ``method`` auto or enumerate."""
+    """What a request allows: ``seconds`` become a limit on work, ``jobs`` are threads; ``method`` is auto, bounds or
+    enumerate."""
 
     @property
     def seconds(self) -> float: ...
@@ -54,15 +66,15 @@ class Limits(Protocol):
     @property
     def semantics(self) -> str: ...
     @property
-    def jobs(self) -> int: ...
-    @property
     def method(self) -> str: ...
+    @property
+    def jobs(self) -> int: ...
 
 
 class Beyond:
-    """What decides programs where the domain is larger than an enumeration may be; verdicts are kept.
+    """What decides programs class by class where the domain is larger than an enumeration may be; verdicts are kept.
 
-    ``applies`` says whether it is asked at all.
+    ``applies`` says whether it is asked at all; it is too where bounds are asked for.
     """
 
     def __init__(self, subject: Subject, oracle: Oracle, limits: Limits, progress: Progress) -> None:
@@ -77,7 +89,7 @@ class Beyond:
         self.applies = (
             limits.method != "enumerate"
             and domain.size_is_exact
-            and domain.size > feasible
+            and (limits.method == "bounds" or domain.size > feasible)
             and why_not(network, domain, limits.semantics) is None
         )
 
@@ -128,6 +140,8 @@ class TableVerifier:
         self._comparer: ProgramComparer | None = None
         self._asked: Program | None = None
         self._beyond = Beyond(subject, oracle, limits, progress)
+        self._climber = self._made_climber()
+        self._is_full, self._has_proved, self._deadline = False, False, inf
 
     def __enter__(self) -> Self:
         return self
@@ -143,22 +157,38 @@ class TableVerifier:
         Raises:  KeyboardInterrupt once, after the table is complete as far as it goes, if Ctrl-C ended it.
         """
         if self._table is None:
-            self.progress.phase("verify")
-            deadline = monotonic() + _PATIENCE * self.limits.seconds
-            with self._interrupts_noted():
-                self._table = answers_of(
-                    self.subject.checkpoint,
-                    self._domain,
-                    semantics=self.limits.semantics,
-                    work_limit=int(self.limits.seconds * _WORK_PER_SECOND),
-                    memory_bytes=self.limits.memory_bytes,
-                    progress=self.progress,
-                    jobs=self.limits.jobs,
-                    stop=lambda: self.is_interrupted or monotonic() > deadline,
-                )
+            share = 1 if self._climber is None else _SHARE_BEFORE_BOUNDS[self.limits.method]
+            self._table = self._enumerated(int(self.limits.seconds * _WORK_PER_SECOND / share))
             if self.is_interrupted:
                 raise KeyboardInterrupt
         return self._table
+
+    def _enumerated(self, work_limit: int) -> AnswerTable:
+        self.progress.phase("verify")
+        deadline = monotonic() + _PATIENCE * self.limits.seconds
+        with self._interrupts_noted():
+            return answers_of(
+                self.subject.checkpoint,
+                self._domain,
+                semantics=self.limits.semantics,
+                work_limit=work_limit,
+                memory_bytes=self.limits.memory_bytes,
+                progress=self.progress,
+                jobs=self.limits.jobs,
+                stop=lambda: self.is_interrupted or monotonic() > deadline,
+            )
+
+    def _made_climber(self) -> BoxClimber | None:
+        """Return what decides long lengths by bounds; None where that is not asked for or does not apply."""
+        limits, model = self.limits, self.subject.checkpoint.model
+        if limits.method == "enumerate" or self._beyond.applies or isinstance(model, TableModel):
+            return None
+        climber = BoxClimber(
+            model, self._domain, self.oracle, limits.semantics,
+            work_limit=int(limits.seconds * _WORK_PER_SECOND), progress=self.progress,
+            stop=lambda: self.is_interrupted or monotonic() > self._deadline,
+        )  # fmt: skip
+        return None if climber.refusal else climber
 
     @contextmanager
     def _interrupts_noted(self) -> Iterator[None]:
@@ -178,6 +208,16 @@ class TableVerifier:
         finally:
             signal.signal(signal.SIGINT, before)
 
+    @contextmanager
+    def _climbing(self) -> Iterator[None]:
+        """Give boxes their time. Raises: KeyboardInterrupt at the end if Ctrl-C came meanwhile, and not before."""
+        was_interrupted = self.is_interrupted
+        self._deadline = monotonic() + _PATIENCE * self.limits.seconds
+        with self._interrupts_noted():
+            yield
+        if self.is_interrupted and not was_interrupted:
+            raise KeyboardInterrupt
+
     def differences(self, program: Program, limit: int) -> Differences:
         """Return the first inputs on which program and model differ; counted exactly unless they are very many."""
         self._asked = program
@@ -188,10 +228,23 @@ class TableVerifier:
         rows: tuple[Row, ...] = tuple((d.tokens, d.offset) for d in found)
         n_total: int | None = None
         if not found:
-            n_total = 0
-        elif not self._is_hopeless(program):
+            return self._at_long_lengths(program, limit)
+        if not self._is_hopeless(program):
             n_total = compare(program, table, self._domain, limit=0, inputs=self._inputs).tally.disagree
         return Differences(rows, n_total, table.n_evaluated)
+
+    def _at_long_lengths(self, program: Program, limit: int) -> Differences:
+        """Return the differences that bounds find at lengths the table does not hold, where it holds none."""
+        if self._climber is None:
+            return Differences((), 0, self.table.n_evaluated)
+        table = self.table
+        with self._climbing():
+            climb = self._climber.climb(program, unevaluated(table))
+        if not climb.examples and self._has_enumerated_more(climb.regions):
+            return self.differences(program, limit)
+        rows: tuple[Row, ...] = tuple((e.tokens, e.offset) for e in climb.examples[:limit])
+        tally = climb.tally
+        return Differences(rows, tally.disagree, self.table.n_evaluated + tally.agree + tally.disagree)
 
     def _is_hopeless(self, program: Program) -> bool:
         inputs = self._domain.sample(_SAMPLE, _SAMPLE_SEED)
@@ -206,7 +259,42 @@ class TableVerifier:
         self._asked = program
         if self._beyond.applies:
             return self._beyond.verdict(program)
-        return verdict(program, self.table, self._domain, self.oracle, inputs=self._inputs)
+        found = self._judged(program)
+        certificate = None if isinstance(found, Certified) else found.certificate
+        if certificate is not None and self._has_enumerated_more(certificate.boxes):
+            found = self._judged(program)
+        self._has_proved = self._has_proved or isinstance(found, Certified)
+        return found
+
+    def _judged(self, program: Program) -> Verdict:
+        table = self.table
+        with self._climbing():
+            return verdict(program, table, self._domain, self.oracle, inputs=self._inputs, climber=self._climber)
+
+    def _has_enumerated_more(self, regions: tuple[BoxRegion, ...]) -> bool:
+        """Enumerate with the whole of the limits if bounds left a length undecided that this may reach; say whether.
+
+        Once a program is proved, others are not worth that: what bounds leave of them stays undecided.
+        Raises:  KeyboardInterrupt after the table is complete as far as it goes, if Ctrl-C ended it.
+        """
+        if self._is_full or self._has_proved or self._climber is None or self.is_interrupted:
+            return False
+        if self.limits.method != "auto":
+            return False
+        decided = {(region.length, region.offset) for region in regions if not region.tally.undecided}
+        left = [length for length, offset in unevaluated(self.table) if (length, offset) not in decided]
+        limit, domain = int(self.limits.seconds * _WORK_PER_SECOND), self._domain
+        sizes = sum(domain.size_at(n) for n in domain.lengths if n <= min(left, default=-1)) * len(domain.offsets)
+        if not left or sizes * work_per_input(self.subject.checkpoint.network.architecture) > limit:
+            return False
+        self._is_full = True
+        fuller = self._enumerated(limit)
+        has_more = self.table.n_evaluated < fuller.n_evaluated
+        if has_more:
+            self._table = fuller
+        if self.is_interrupted:
+            raise KeyboardInterrupt
+        return has_more
 
     def distinguish(self, left: Program, right: Program) -> tuple[Row | None, str]:
         """Return an input of the domain on which two programs differ, or None and "equal" or a reason."""
@@ -230,4 +318,5 @@ class TableVerifier:
         if self._beyond.applies:
             return found.counterexamples[1:]
         listed = compare(program, self.table, self._domain, limit=MAX_LISTED, inputs=self._inputs).first
-        return counterexamples_of(program, self.oracle, listed)
+        beyond = tuple(example for example in found.counterexamples if example.method == "boxes")
+        return (*counterexamples_of(program, self.oracle, listed), *beyond)

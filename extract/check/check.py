@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from extract.check.answers import Model, adapters, is_defined, program_answers
+from extract.check.boxes import BoxCheck, is_bounded
 from extract.check.forward import DOUBLE, SINGLE, Forward
 from extract.check.language import Ints
 from extract.check.program import parse
@@ -38,7 +39,8 @@ _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, Recur
 class CheckResult:
     """What the check found: ``reasons`` is empty exactly if the certificate is accepted; ``coverage`` is a sentence.
 
-    ``n_reevaluated`` counts inputs in the regions; ``regions`` those regions whose digest was computed again.
+    ``n_reevaluated`` counts inputs in the regions; ``regions`` those regions whose digest was computed again;
+    ``unproved`` are lengths and offsets whose boxes our own bounds do not confirm, a reason each among the others.
     """
 
     accepted: bool
@@ -46,6 +48,7 @@ class CheckResult:
     coverage: str
     n_reevaluated: int = 0
     regions: int = 0
+    unproved: tuple[tuple[int, int], ...] = ()
 
 
 class _Rejected(Exception):
@@ -129,6 +132,12 @@ class _Check:
         self.sizes = {length: self.task.strings.size(length) for length in self.task.lengths}
         self.claimed = [_decimal(cert["claim"][name]) for name in _COUNTS]
         self.bound = cert["numerics"]["error_bound"]
+        self.boxes: list[dict[str, Any]] = cert.get("boxes", [])
+        is_network = isinstance(source, Weights) and is_bounded(self.task, source)
+        fits = not self.boxes or (semantics == "real" and is_network)
+        _require(fits, "boxes: bounds are for one layer with norms and an MLP, one choice or labels, real arithmetic")
+        self.unproved: list[tuple[int, int]] = []
+        self.n_differ = self.n_leaves = 0
         self.listed: list[tuple[int, int, int]] = []
         self.n_done = self.n_whole = 0
 
@@ -164,15 +173,39 @@ class _Check:
                     self.region(region, start, stop)
                 if progress is not None:
                     progress.advance(self.n_done, sum(stop - start for _, start, stop in chosen), "inputs")
+            for number, entry in enumerate(self.boxes):
+                self.box(entry)
+                if progress is not None:
+                    progress.advance(number + 1, len(self.boxes), "lengths")
         how = "slices, whose digests cannot be computed"
         if self.n_whole or not self.n_done:
             how = f"{self.n_whole} of {len(self.regions)} regions whole, with digests"
         coverage = f"re-evaluated {self.n_done} of {self.cert['claim']['inputs_total']} inputs ({how})"
-        return CheckResult(not self.reasons, tuple(self.reasons), coverage, self.n_done, self.n_whole)
+        if self.boxes:
+            coverage += f"; bounded again {self.n_leaves} boxes of {len(self.boxes)} lengths"
+        facts = (coverage, self.n_done, self.n_whole, tuple(self.unproved))
+        return CheckResult(not self.reasons, tuple(self.reasons), *facts)
+
+    def box(self, entry: dict[str, Any]) -> None:
+        """Check a length decided box by box again; what we cannot confirm is unproved, and no reason to think worse."""
+        n_before, unproved = len(self.reasons), ""
+        if not isinstance(self.model, Model):
+            raise Unreadable("boxes speak of a network, and this is a table")
+        try:
+            check = BoxCheck(self.task, self.model, self.lets, entry, self.reasons)
+            check.run()
+            self.n_leaves += check.n_leaves
+            unproved = ", ".join(check.unproved[:3])
+        except Unreadable as error:
+            unproved = str(error)
+        if unproved and len(self.reasons) == n_before:
+            self.unproved.append((entry["length"], entry["offset"]))
+            self.reject(False, f"boxes of length {entry['length']}: not confirmed by our own bounds: {unproved}")
 
     def separable(self, progress: Any) -> CheckResult:
         """Check a claim made class by class: every class is counted and bounded again, and the status follows."""
-        _require(self.cert["claim"]["semantics"] == "real" and self.regions == [], "method: real, and no regions")
+        is_alone = self.regions == [] and self.boxes == []
+        _require(self.cert["claim"]["semantics"] == "real" and is_alone, "method: real, and no regions or boxes")
         if not isinstance(self.model, Model):
             raise Unreadable("method 'separable' speaks of a network, and this is a table")
         found = Separable(self.task, self.model, self.lets, self.adapter, self.cert)
@@ -205,9 +238,18 @@ class _Check:
             is_margin = type(r["min_margin"]) is float and r["min_margin"] > 0 if is_finite else r["min_margin"] is None
             self.reject(is_margin, f"{_place(r)}: min_margin {r['min_margin']} does not go with its counts")
             sums, last, end = [a + b for a, b in zip(sums, counts, strict=True)], key, stop
-        least = min((r["min_margin"] for r in self.regions if r["min_margin"] is not None), default=None)
-        is_right = numerics["min_margin"] == least and numerics["n_fragile"] == sums[2] and type(self.bound) is float
-        self.reject(is_right and self.bound >= 0, f"numerics: least margin {least}, {sums[2]} fragile by the regions")
+        self.n_differ, fragile, taken = sums[1], sums[2], {(r["length"], r["offset"]) for r in self.regions}
+        for entry in self.boxes:
+            pair, counts = (entry["length"], entry["offset"]), [_decimal(entry[name]) for name in _COUNTS]
+            is_new = _are_counts(*pair) and pair not in taken and pair[1] in self.offsets
+            fits = is_new and sum(counts) == self.sizes.get(pair[0], -1)
+            self.reject(fits, f"boxes of length {pair[0]}, offset {pair[1]}: there twice, or not all its inputs")
+            taken.add(pair)
+            sums = [a + b for a, b in zip(sums, counts, strict=True)]
+        parts = [*self.regions, *self.boxes]
+        least = min((r["min_margin"] for r in parts if r["min_margin"] is not None), default=None)
+        is_right = numerics["min_margin"] == least and numerics["n_fragile"] == fragile and type(self.bound) is float
+        self.reject(is_right and self.bound >= 0, f"numerics: least margin {least}, {fragile} fragile by the regions")
         sums[2] += size - sum(sums)
         self.reject(sums == self.claimed, f"claim: {', '.join(_COUNTS)} are {self.claimed}, the regions say {sums}")
         status = self.cert["claim"]["status"]
@@ -216,7 +258,7 @@ class _Check:
     def exceptions(self) -> None:
         """Replay every listed exception; note their places in the enumeration."""
         listed, letter = self.cert["exceptions"], {self.task.names[t]: i for i, t in enumerate(self.task.alphabet)}
-        expected = min(self.claimed[1], _LISTED)
+        expected = min(self.n_differ, _LISTED)
         self.reject(len(listed) == expected, f"exceptions: {len(listed)} are listed, expected {expected}")
         for n, entry in enumerate(listed):
             letters, offset = [letter.get(name, -1) for name in entry["tokens"]], entry["offset"]
@@ -288,7 +330,7 @@ class _Check:
         text = f"{place}: the least margin is {least}, claimed {r['min_margin']}"
         self.reject(claimed <= least + slack or r["agree"] + r["disagree"] == 0, text)
         listed, certain = self.inside(r, start, stop), found
-        if self.claimed[1] > _LISTED:
+        if self.n_differ > _LISTED:
             offset = self.offsets.index(r["offset"])
             certain = [rank for rank in found if (offset, r["length"], rank) <= self.listed[-1]]
         is_listed = listed == certain or (r["undecided"] > 0 and set(listed) <= set(certain))

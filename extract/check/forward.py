@@ -111,7 +111,7 @@ class Forward:
 
     def __init__(self, weights: Weights, unit: float = DOUBLE) -> None:
         self.weights, self.unit, self._d = weights, unit, weights.embed.shape[1]
-        self._layers = [_Layer(weights, i) for i in range(len(weights.scales))]
+        self.layers = [_Layer(weights, i) for i in range(len(weights.scales))]
         norm, unembed = weights.pair("ln_f"), weights.unembed
         self._final = Linear(norm, unembed, weights.unembed_bias, 1)
         columns = self._final.weight[0]
@@ -120,24 +120,27 @@ class Forward:
         self._reach = math.sqrt(apart.max() + 1e-9 * squares.max()), math.sqrt(squares.max())
         self._constant = float((np.abs(norm[1]) @ np.abs(unembed) + np.abs(weights.unembed_bias)).max())
 
-    def _gamma(self, n: int) -> float:
+    def gamma(self, n: int) -> float:
+        """Return the relative error of n roundings."""
         return _SLACK * n * self.unit / (1 - n * self.unit)
 
-    def _size(self, z: Floats, ez: Floats) -> float:
+    def size(self, z: Floats, ez: Floats) -> float:
         """Return the largest norm of what a linear map is applied to."""
         return math.sqrt(self._d) if self.weights.eps else float((np.linalg.norm(z, axis=1) + ez).max(initial=0.0))
 
-    def _normalise(self, x: Floats, error: Floats) -> tuple[Floats, Floats]:
+    def normalise(self, x: Floats, error: Floats) -> tuple[Floats, Floats]:
+        """Return normalised rows before gain and shift, and the errors of their 2-norms, from those of the rows."""
         d, eps = self._d, self.weights.eps
         if not eps:
             return x, error
         centred = x - x.mean(axis=1, keepdims=True)
         spread = np.sqrt((centred * centred).mean(axis=1) + eps)
-        inner = error + self._gamma(d + 3) * (np.linalg.norm(x, axis=1) + 2 * error)
+        inner = error + self.gamma(d + 3) * (np.linalg.norm(x, axis=1) + 2 * error)
         least = np.maximum(spread - 2 * inner / math.sqrt(d), math.sqrt(eps))
-        return centred / spread[:, None], _SLACK * inner / least + self._gamma(d + 8) * math.sqrt(d)
+        return centred / spread[:, None], _SLACK * inner / least + self.gamma(d + 8) * math.sqrt(d)
 
-    def _activate(self, x: Floats) -> Floats:
+    def activate(self, x: Floats) -> Floats:
+        """Return the activation of every element."""
         kind = self.weights.activation
         if kind == "gelu_tanh":
             return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))))
@@ -147,8 +150,8 @@ class Forward:
 
     def _attention(self, z: Floats, ez: Floats, nodes: Nodes, layer: _Layer) -> tuple[Floats, Floats]:
         """Mix values along each node's prefix. Shapes: z [node, d_model]; returns the same and its error [node]."""
-        (q, k, v), gamma, scale = (linear(z) for linear in layer.qkv), self._gamma(self._d + 6), layer.scale
-        slip = [gamma * linear.local(self._size(z, ez)) for linear in layer.qkv]
+        (q, k, v), gamma, scale = (linear(z) for linear in layer.qkv), self.gamma(self._d + 6), layer.scale
+        slip = [gamma * linear.local(self.size(z, ez)) for linear in layer.qkv]
         eq, ek, ev = (linear.gain * ez + local for linear, local in zip(layer.qkv, slip, strict=True))
         nq, nk, nv = (np.linalg.norm(part, axis=2) + 2 * e for part, e in ((q, eq), (k, ek), (v, ev)))
         by_query = np.linalg.norm(k @ layer.qkv[0].weight.swapaxes(1, 2), axis=2)
@@ -166,13 +169,13 @@ class Forward:
             away = np.sqrt(np.einsum("hmpd,hmpd->hmp", values, values))
             drift = ez[here, None] * by_query[:, path] + by_key[:, here, None] * ez[path]
             drift += slip[0][..., None] * own_k + slip[1][..., None] * own_q
-            drift += self._gamma(k.shape[2] + 3) * own_q * own_k + 3 * eq[:, here, None] * ek[:, path]
-            drift = _SLACK * scale * drift - self._gamma(2) * scores + self._gamma(n_keys + 12)
+            drift += self.gamma(k.shape[2] + 3) * own_q * own_k + 3 * eq[:, here, None] * ek[:, path]
+            drift = _SLACK * abs(scale) * drift - self.gamma(2) * scores + self.gamma(n_keys + 12)
             # a mean of values moves by the mean of (e^drift - 1) times their distance from it, over the new total
             rise = pattern * np.expm1(np.minimum(drift, 300.0))
             total = np.where(drift.max(axis=2) < 300.0, rise.sum(axis=2), np.inf)
             room = np.where(total < 0.5, 1 - np.minimum(total, 0.5), 0.0)
-            moved = (rise * away).sum(axis=2) + self._gamma(n_keys + 3) * (
+            moved = (rise * away).sum(axis=2) + self.gamma(n_keys + 3) * (
                 pattern * own_k * 0 + pattern * nv[:, path]
             ).sum(axis=2)
             by_source = ((pattern + rise) * ez[path]).sum(axis=2)
@@ -185,12 +188,11 @@ class Forward:
 
     def _mlp(self, z: Floats, ez: Floats, layer: _Layer) -> tuple[Floats, Floats]:
         hidden, (size, constant), (weight, bias) = layer.into(z)[0], layer.sizes[1], layer.mlp_proj
-        local = 1.13 * self._gamma(self._d + 6) * layer.into.local(self._size(z, ez))[0] + self._gamma(
-            16
-        ) * np.linalg.norm(hidden, axis=1)
-        active = self._activate(hidden)
+        local = 1.13 * self.gamma(self._d + 6) * layer.into.local(self.size(z, ez))[0]
+        local = local + self.gamma(16) * np.linalg.norm(hidden, axis=1)
+        active = self.activate(hidden)
         error = layer.slope * ez + layer.back * local
-        rounding = self._gamma(len(weight) + 1) * (np.linalg.norm(active, axis=1) * size + constant)
+        rounding = self.gamma(len(weight) + 1) * (np.linalg.norm(active, axis=1) * size + constant)
         return active @ weight + bias, _SLACK * error + rounding
 
     def _add(self, x: Floats, e: Floats, part: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
@@ -206,13 +208,13 @@ class Forward:
         w, nodes = self.weights, Nodes.of(prompts, len(self.weights.embed))
         x = w.embed[nodes.tokens] + w.places[nodes.places + offset]
         e = _SLACK * self.unit * np.linalg.norm(x, axis=1)
-        for layer in self._layers:
-            x, e = self._add(x, e, self._attention(*self._normalise(x, e), nodes, layer))
+        for layer in self.layers:
+            x, e = self._add(x, e, self._attention(*self.normalise(x, e), nodes, layer))
             if w.activation is not None:
-                x, e = self._add(x, e, self._mlp(*self._normalise(x, e), layer))
+                x, e = self._add(x, e, self._mlp(*self.normalise(x, e), layer))
         read = nodes.leaf[:, first:]
-        z, ez = self._normalise(x[read.reshape(-1)], e[read.reshape(-1)])
+        z, ez = self.normalise(x[read.reshape(-1)], e[read.reshape(-1)])
         apart, alone = self._reach
-        local = self._gamma(self._d + 6) * (self._size(z, ez) * alone + self._constant)
+        local = self.gamma(self._d + 6) * (self.size(z, ez) * alone + self._constant)
         bound = np.stack([apart * ez + 2 * local, alone * ez + local]) * _SLACK
         return self._final(z)[0].reshape(*read.shape, -1), bound.reshape(2, *read.shape)

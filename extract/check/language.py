@@ -56,6 +56,10 @@ class Strings:
         self._layers: dict[int, tuple[list[Ints], list[list[Ints]]]] = {}
         self._counts: dict[int, list[Any]] = {}
 
+    def states(self, length: int) -> tuple[list[Ints], list[list[Ints]]]:
+        """Return the edges [state, letter] (-1: rejected) and every machine's states, by depth."""
+        return self._explore(length)
+
     def _explore(self, length: int) -> tuple[list[Ints], list[list[Ints]]]:
         """The edges [state, letter] (-1: rejected) and every machine's states, by depth."""
         key = length if any(m.fixed for m in self.machines) else -1

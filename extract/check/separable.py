@@ -14,8 +14,8 @@ import numpy as np
 from extract.check.answers import Model, program_answers
 from extract.check.language import Bools, Ints, Strings
 from extract.check.program import Lets
-from extract.check.promise import program
 from extract.check.reader import Floats, Unreadable
+from extract.check.slices import answering
 from extract.check.spec import ABSENT, Task
 
 _UNIT, _LEAST = 2.0**-53, 2.0**-1000
@@ -26,17 +26,6 @@ _NEAR = 1.003
 #: Prefixes held while a mixed class is split, times decisions: more than whoever made the claim may use.
 _MOST_CELLS = 8_000_000
 Middle = tuple[Floats, Floats]
-
-
-class _Answers:
-    """A program's totals as a machine beside those of the promise: it accepts everything."""
-
-    def __init__(self, totals: Any) -> None:
-        self.totals, self.fixed, self.start, self.step = totals, totals.fixed, totals.start, totals.step
-
-    def accepts(self, states: Ints, length: int) -> Bools:
-        """Accept."""
-        return np.ones(len(states), bool)
 
 
 def _times(x: Middle, weight: Floats) -> Middle:
@@ -67,9 +56,8 @@ class Separable:
         self.task, self.model, self.lets, self.adapter, self.cert = task, model, lets, adapter, cert
         self.agree = self.disagree = self.n_classes = 0
         self._seen: Counter[Any] = Counter()
-        names = ["output"] if adapter == "value" else [f"output[{task.labels[i]!r}]" for i in task.choices]
-        self._totals = program(lets, names, task.means, task.token_codes[task.alphabet])
-        self._strings = Strings([*task.strings.machines, _Answers(self._totals)], len(task.alphabet))
+        self._totals = answering(task, lets)
+        self._strings = Strings([*task.strings.machines, self._totals], len(task.alphabet))
         d = w.embed.shape[1]
         joined, biases = w.pair("h.0.attn.c_attn")
         self._maps = list(zip(np.split(joined, 3, axis=1), np.split(biases, 3), strict=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from extract.oracle import Oracle
 from extract.outcome import Certificate, Certified, Counterexample, Refuted, Region, Tally, Unknown, Verdict
 from extract.readout import same_answers
 from extract.verify.answer_table import REGION, AnswerTable, Slab
+from extract.verify.climb import BoxClimber, Climb
 from extract.verify.counterexamples import minimised, replayed
 from extract.vocabulary import ABSENT, Codes
 
@@ -28,6 +29,8 @@ _N_REPORTED = 10
 _N_FRAGILE_LISTED = 1000
 #: Slabs probed for a difference far from the first ones.
 _N_SPREAD = 6
+#: A program that differs on more than one evaluated input in so many is refuted without a look at longer ones.
+_FAR_OFF = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +128,50 @@ def verdict(
     oracle: Oracle,
     *,
     inputs: InputCodes | None = None,
+    climber: BoxClimber | None = None,
 ) -> Verdict:
     """Conclude: certified only if the program agrees on every input of the domain and nothing is left undecided.
 
+    ``climber`` decides lengths that the table does not hold, unless the program is far off already.
     Raises:  SoundnessAlarm if a difference does not replay through the oracle and the reference interpreter.
     """
     comparison = compare(program, table, domain, limit=_N_REPORTED, inputs=inputs)
-    certificate = certificate_of(program, table, domain, comparison)
     tally = comparison.tally
+    climb = Climb((), (), "")
+    if climber is not None and tally.disagree * _FAR_OFF <= table.n_evaluated:
+        climb = climber.climb(program, unevaluated(table))
+    certificate = _with_boxes(certificate_of(program, table, domain, comparison), climb)
+    tally = certificate.tally
     if tally.disagree:
         examples = tuple(replayed(program, oracle, d.tokens, d.offset, d.model) for d in comparison.first)
+        examples = (*examples, *climb.examples)[:_N_REPORTED]
+        if not examples:
+            return Unknown("a difference proved by bounds has no witness that replays", certificate)
         return Refuted((minimised(program, oracle, examples[0]), *examples[1:]), certificate)
     if not domain.size_is_exact:
         return Unknown("the number of inputs is known only from above", certificate)
     if tally.undecided or tally.agree != domain.size or table.n_fragile:
-        return Unknown(_why(table, tally), certificate)
+        return Unknown(_why(table, tally, climb), certificate)
     return Certified(certificate)
+
+
+def unevaluated(table: AnswerTable) -> tuple[tuple[int, int], ...]:
+    """Return the (length, offset) pairs of which the table has no answer."""
+    return tuple((slab.length, slab.offset) for slab in table.slabs if slab.size and not slab.evaluated)
+
+
+def _with_boxes(certificate: Certificate, climb: Climb) -> Certificate:
+    """Return the claim with what boxes add to it: what they decide was undecided before."""
+    if not climb.regions:
+        return certificate
+    added, before = climb.tally, certificate.tally
+    undecided = before.undecided - added.agree - added.disagree
+    least = min(before.min_margin, added.min_margin)
+    tally = Tally(before.agree + added.agree, before.disagree + added.disagree, undecided, least)
+    method = "enumeration and bounds" if certificate.regions else "bounds"
+    # a box's least margin is a lower bound already: no rounding is left to take off it
+    bound = 0.0 if added.min_margin < before.min_margin else certificate.least_margin_bound
+    return replace(certificate, method=method, tally=tally, boxes=climb.regions, least_margin_bound=bound)
 
 
 def certificate_of(program: Program, table: AnswerTable, domain: Domain, comparison: Comparison) -> Certificate:
@@ -169,7 +200,9 @@ def fragile_inputs(table: AnswerTable, domain: Domain, limit: int) -> tuple[tupl
     return tuple(listed)
 
 
-def _why(table: AnswerTable, tally: Tally) -> str:
+def _why(table: AnswerTable, tally: Tally, climb: Climb) -> str:
+    if climb.reason:
+        return f"{tally.undecided} of {tally.total} inputs are undecided: {climb.reason}"
     reason = f"{tally.undecided} of {tally.total} inputs are undecided"
     if table.n_fragile:
         reason += f", {table.n_fragile} of them within the rounding error of a tie"

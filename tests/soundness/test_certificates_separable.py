@@ -165,6 +165,12 @@ def test_margins_are_pinned_from_both_sides(proved: Made) -> None:
         assert proved.check(edited).accepted is is_right
 
 
+def test_boxes_beside_classes_are_rejected(proved: Made) -> None:
+    """Nothing reads boxes where classes are the evidence, so they must not be there."""
+    boxes = [{"length": 1, "offset": 0, "agree": "1", "disagree": "0", "undecided": "0", "min_margin": None}]
+    assert not proved.check({**proved.value, "boxes": boxes}).accepted
+
+
 def moved(value: dict[str, Any], index: int, source: str, target: str) -> dict[str, Any]:
     """Count one input of a class elsewhere, in the claim too."""
     edited = copy.deepcopy(value)

@@ -1,0 +1,224 @@
+"""The checker's re-proof of lengths decided box by box: the tree is cut again, every leaf is bounded again.
+
+A leaf counts as bounded only if our own bounds, derived from nothing the certificate says but its cuts, make every
+margin of the stated answer positive. Sizes are counted again; what the tree does not reach is missing and rejected.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from extract.check.answers import Model
+from extract.check.attended import Attended
+from extract.check.language import Ints
+from extract.check.program import Lets
+from extract.check.reader import Floats, Unreadable, Weights
+from extract.check.slices import Slice, answering, whole_slice
+from extract.check.spans import Margins
+from extract.check.spec import Task
+
+_MOST_NODES, _MOST_LISTED, _PIECES, _DEEPEST = 100_000, 1 << 20, 64, 400
+
+
+def is_bounded(task: Task, weights: Weights) -> bool:
+    """Say whether the checker has bounds for a task and network at all."""
+    is_choice = task.kind == "multilabel" or (task.kind == "argmax" and len(task.choices) > 1)
+    is_whole = weights.eps > 0 and weights.activation is not None
+    return len(weights.scales) == 1 and is_whole and task.at in ("last", "first") and is_choice
+
+
+class BoxCheck:
+    """One entry of a certificate's boxes: ``reasons`` say what is wrong, ``unproved`` which leaves our bounds do not
+    confirm though nothing speaks against them."""
+
+    def __init__(self, task: Task, model: Model, lets: Lets, entry: dict[str, Any], reasons: list[str]) -> None:
+        self.task, self.model, self.entry, self.reasons = task, model, entry, reasons
+        self.length, self.offset = entry["length"], entry["offset"]
+        self.place = f"boxes of length {self.length}, offset {self.offset}"
+        self.sums, self.least, self.n_leaves, self.unproved = [0, 0, 0], math.inf, 0, list[str]()
+        self.margins: dict[tuple[int, ...], Margins] = {}
+        self.attended: dict[int, Attended] = {}
+        layout = task.layout(self.length)
+        read = 0 if task.at == "first" else len(layout) - 1
+        self.query = -1 - layout[read] if layout[read] < 0 else None
+        self.program, self.open, self.n_nodes = answering(task, lets), list[Slice](), 0
+
+    def reject(self, holds: bool, reason: str) -> None:
+        """Note a reason unless the condition holds."""
+        if not holds and len(self.reasons) < 20:
+            self.reasons.append(f"{self.place}: {' '.join(reason.split())}")
+
+    def run(self) -> None:
+        """Check the whole tree, the witnesses, and the entry's own numbers."""
+        whole = whole_slice(self.task, self.program, self.length)
+        if whole is None:
+            raise Unreadable(f"{self.place}: the length has no input")
+        self.node(json.loads(self.entry["tree"]), whole, None, 0)
+        n_inside = self.witnesses(whole)
+        self.sums = [self.sums[0], self.sums[1] + n_inside, self.sums[2] - n_inside]
+        stated = [int(self.entry[name]) for name in ("agree", "disagree", "undecided")]
+        self.reject(stated == self.sums, f"its counts are {stated}, the leaves say {self.sums}")
+        least = self.least if self.least < math.inf else None
+        self.reject(
+            self.entry["min_margin"] == least, f"min_margin is {self.entry['min_margin']}, the leaves say {least}"
+        )
+
+    def node(self, node: list[Any], part: Slice, said: list[int] | None, depth: int) -> None:
+        """Check a node of the tree: a leaf, or a split with all its children."""
+        kind, size, self.n_nodes = node[0], part.size(), self.n_nodes + 1
+        if depth > _DEEPEST or self.n_nodes > _MOST_NODES:
+            raise Unreadable(f"{self.place}: a tree of more than {_MOST_NODES} nodes or {_DEEPEST} levels")
+        if kind in ("b", "l", "o"):
+            self.n_leaves += 1
+            self.reject(node[1] == str(size), f"leaf {self.n_leaves} holds {size} inputs, not {node[1]}")
+            self.leaf(node, part, said, size)
+            return
+        found, total = set[tuple[int, ...]](), 0
+        for key, child in node[{"a": 1, "p": 2, "c": 5}[kind] :]:
+            side = self.side(kind, key)
+            inside = self.cut(node, side, part)
+            # one spelling of a side only: the same child twice could stand in for another of its size
+            self.reject(inside is not None and side not in found, f"a child {key} is empty or there twice")
+            found.add(side)
+            if inside is not None:
+                total += inside.size()
+                self.node(child, inside, list(side) if kind == "a" else said, depth + 1)
+        self.reject(total == size, f"the children of a split hold {total} of {size} inputs")
+
+    def code(self, cell: Any) -> int:
+        """Return the code of a cell of an answer as the tree writes it."""
+        return int(cell) if self.task.kind == "multilabel" else self.task.code(cell)
+
+    def letter(self, name: str) -> int:
+        """Return the number of a letter of the alphabet. Raises: ValueError if it is none."""
+        return int(np.flatnonzero(self.task.alphabet == self.task.names.index(name)).item())
+
+    def side(self, kind: str, key: Any) -> tuple[int, ...]:
+        """Return a child's key as numbers: the codes of an answer, a letter, or 0 or 1."""
+        if kind == "a":
+            return tuple(self.code(cell) for cell in key)
+        return (self.letter(key) if kind == "p" else key,)
+
+    def cut(self, node: list[Any], side: tuple[int, ...], part: Slice) -> Slice | None:
+        """Return the strings of a slice on one side of a split."""
+        if node[0] == "a":
+            return part.answering(list(side))
+        if node[0] == "p":
+            return part.at(range(self.length)[node[1]], side[0])
+        _, letters, start, stop, cut = node[:5]
+        are_counts = all(type(n) is int for n in (start, stop, cut, *side))
+        if not (are_counts and 0 <= start < stop <= self.length and 0 <= cut <= self.length and side[0] in (0, 1)):
+            raise ValueError("a count of letters is out of range")
+        return part.counting([self.letter(a) for a in letters], start, stop, cut, side[0] == 1)
+
+    def leaf(self, node: list[Any], part: Slice, said: list[int] | None, size: int) -> None:
+        """Check a leaf and add its counts."""
+        if said is None:
+            raise ValueError("a leaf is not below a split by the program's answers")
+        if node[0] == "o":
+            self.open.append(part)
+            self.sums[2] += size
+            return
+        if node[0] == "l":
+            self.listed(node, part, said, size)
+            return
+        least, answer = node[2], [self.code(cell) for cell in node[3]]
+        self.reject(type(least) is float and least > 0, f"leaf {self.n_leaves} has the least margin {least}")
+        drawn = self.task.alphabet[part.drawn(16)]
+        cells, margin, bound = self.model.answers(drawn, self.offset, drawn)
+        fits = bool((cells == answer).all() and least <= float((margin + 2 * bound).min()))
+        self.reject(fits, f"leaf {self.n_leaves} holds inputs of another answer or of a smaller margin")
+        if fits and not self.bounded(part, answer):
+            self.unproved.append(f"{self.place}, leaf {self.n_leaves}")
+        self.sums[0 if answer == said else 1] += size
+        self.least = min(self.least, least)
+
+    def listed(self, node: list[Any], part: Slice, said: list[int], size: int) -> None:
+        """Evaluate every input of a leaf again."""
+        if not all(type(n) is int for n in node[2:4]):
+            raise ValueError("a leaf's counts are not numbers")
+        if size > _MOST_LISTED:
+            raise Unreadable(f"{self.place}: a leaf lists {size} inputs")
+        agree = differ = doubtful = 0
+        least = math.inf
+        for tokens in np.array_split(self.task.alphabet[part.all()], size // 4096 + 1):
+            cells, margin, bound = self.model.answers(tokens, self.offset, tokens)
+            same, sure = (cells == said).all(axis=1), margin > bound
+            agree, differ = agree + int((same & sure).sum()), differ + int((~same & sure).sum())
+            doubtful += int((margin <= 1000 * bound + 1e-6).sum())
+            least = min(least, float((margin + 2 * bound)[sure].min(initial=math.inf)))
+        fits = (
+            node[2] <= agree
+            and node[3] <= differ
+            and 0 <= size - node[2] - node[3] <= doubtful
+            and node[2] >= 0 <= node[3]
+        )
+        self.reject(fits, f"leaf {self.n_leaves} has {agree} that agree and {differ} that differ, not {node[2:4]}")
+        has_margin = node[2] + node[3] > 0
+        fits = (type(node[4]) is float and 0 < node[4] <= least + 1e-6 * least) if has_margin else node[4] is None
+        self.reject(fits, f"leaf {self.n_leaves} has the least margin {least}, not {node[4]}")
+        self.sums = [self.sums[0] + node[2], self.sums[1] + node[3], self.sums[2] + size - node[2] - node[3]]
+        self.least = min(self.least, node[4] if has_margin else math.inf)
+
+    def witnesses(self, whole: Slice) -> int:
+        """Replay the inputs said to differ; return how many of them no leaf counts."""
+        rows, n_inside = [[self.letter(name) for name in names] for names in self.entry["witnesses"]], 0
+        self.reject(len({tuple(row) for row in rows}) == len(rows), "an input is listed twice")
+        for row in rows:
+            if len(row) != self.length or not whole.holds(row):
+                raise ValueError("a witness is not an input")
+            cells, margin, bound = self.model.answers(
+                self.task.alphabet[[row]], self.offset, np.zeros((1, 1), np.int64)
+            )
+            state = 0
+            for table, letter in zip(whole.edges, row, strict=True):
+                state = int(table[state, letter])
+            differs = (cells[0] != whole.labels[state]).any() and margin[0] > bound[0]
+            self.reject(bool(differs), "a witness does not differ")
+            n_inside += sum(part.holds(row) for part in self.open)
+        return n_inside
+
+    def bounded(self, part: Slice, answer: list[int]) -> bool:
+        """Say whether our own bounds make every margin of an answer positive on a slice."""
+        return all(self._bounded(inside, letter, answer) for letter, inside in self._by_query(part))
+
+    def _by_query(self, part: Slice) -> Iterator[tuple[int, Slice]]:
+        if self.query is None:
+            yield -1, part
+            return
+        for letter in part.letters(self.query):
+            inside = part.at(self.query, letter)
+            if inside is not None:
+                yield letter, inside
+
+    def _bounded(self, part: Slice, letter: int, answer: list[int]) -> bool:
+        key = tuple(answer)
+        if key not in self.margins:
+            self.margins[key] = Margins(self.model.forward, *self._decisions(answer))
+        if letter not in self.attended:
+            self.attended[letter] = Attended(self.task, self.model.forward, self.length, self.offset, letter)
+        with np.errstate(all="ignore"):
+            try:
+                centre, axes, low, high, slip, below = self.attended[letter].over(part)
+            except Unreadable:
+                return False
+            return self.margins[key].least(centre, axes, low, high, slip, below, _PIECES) > 0
+
+    def _decisions(self, answer: list[int]) -> tuple[Floats, Floats, Floats]:
+        """Return columns of the unembedding whose products must be positive, bounds of what they are made of, and what
+        is added to each product."""
+        weights, choices = self.model.forward.weights, self.task.choices
+        columns, bias = weights.unembed[:, choices], weights.unembed_bias[choices]
+        if self.task.kind == "multilabel":
+            signs = np.where(np.array(answer) > 0, 1.0, -1.0)
+            return columns * signs, np.abs(columns), (bias - self.task.threshold) * signs
+        codes: Ints = self.task.output_codes[self.task.choices]
+        own = int(np.flatnonzero(codes == answer[0])[0])
+        others = np.delete(np.arange(len(codes)), own)
+        mine, rest = columns[:, [own]], columns[:, others]
+        return mine - rest, np.abs(mine) + np.abs(rest), bias[own] - bias[others]

@@ -1,0 +1,219 @@
+"""The checker's own bounds of a network after its one attention layer: forms with noise symbols, rounded outwards.
+
+A form (centre, noise, radius) holds all x with |x - centre - noise @ e| <= radius for an e in [-1, 1]^k. Every step
+returns a form that holds the real function of all that its argument holds, its own rounding added to the radius.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from extract.check.forward import DOUBLE, Forward
+from extract.check.reader import Floats, Unreadable
+
+#: Covers the rounding of sums of non-negative numbers, and what underflows.
+_UP, _TINY = 1 + 1e-9, 1e-290
+#: Bounds of |f''|; relu has its corner at 0 instead.
+CURVATURES = {"gelu_tanh": 0.8, "gelu_erf": 0.8, "silu": 0.51}
+_N_POINTS = 25
+
+
+class Form(NamedTuple):
+    """Shapes: ``centre``, ``radius`` [n], ``noise`` [n, symbol]."""
+
+    centre: Floats
+    noise: Floats
+    radius: Floats
+
+    def reach(self) -> Floats:
+        """Return how far each coordinate can be from its centre."""
+        return np.asarray((np.abs(self.noise).sum(axis=1) + self.radius) * _UP)
+
+
+def _gamma(n: int) -> float:
+    return 1.01 * n * DOUBLE
+
+
+def linear(x: Form, matrix: Floats, shift: Floats, sizes: Floats, slips: Floats) -> Form:
+    """Return ``matrix @ x + shift``; ``sizes`` bound what each entry was computed from, ``slips`` the shift's error."""
+    whole = sizes @ (np.abs(x.centre) + x.reach())
+    radius = np.abs(matrix) @ x.radius + slips + _gamma(len(x.centre) + 12) * (whole + np.abs(shift)) + _TINY
+    return Form(matrix @ x.centre + shift, matrix @ x.noise, radius * _UP)
+
+
+def total(x: Form, y: Form) -> Form:
+    """Return the sum; the symbols of ``x`` are the first ones of ``y``."""
+    noise = y.noise.copy()
+    noise[:, : x.noise.shape[1]] += x.noise
+    size = np.abs(x.centre) + np.abs(y.centre) + x.reach() + y.reach()
+    return Form(x.centre + y.centre, noise, (x.radius + y.radius + _gamma(2) * size) * _UP)
+
+
+def centred(x: Form) -> Form:
+    """Return the form less its coordinates' mean."""
+    size = np.abs(x.centre) + x.reach()
+    radius = x.radius + x.radius.mean() + _gamma(len(size) + 6) * (size + size.mean())
+    return Form(x.centre - x.centre.mean(), x.noise - x.noise.mean(axis=0), radius * _UP)
+
+
+def inverse_deviation(x: Form, eps: float) -> Form:
+    """Return (mean square of the coordinates + eps) ^ -1/2 as a form of one coordinate, of the same symbols."""
+    n, size = len(x.centre), np.abs(x.centre) + x.reach()
+    spread = np.abs(x.noise).sum(axis=1)
+    # |noise @ e|^2 lies between 0 and this
+    most = float(spread @ spread) * _UP
+    if x.noise.shape[1] <= 4 * n:
+        most = min(most, float(np.abs(x.noise.T @ x.noise).sum()) * _UP + _gamma(n + 4) * most)
+    middle = (float(x.centre @ x.centre) + most / 2) / n + eps
+    slopes = (2 / n) * (x.centre @ x.noise)
+    error = (most / 2 + 2 * float(x.radius @ size) + float(x.radius @ x.radius)) / n * _UP
+    error += _gamma(n + 12) * (4 * float(size @ size) / n + eps + most / n) + _TINY
+    reach = (float(np.abs(slopes).sum()) + error) * _UP
+    floor = eps * (1 - 1e-12) + float((np.maximum(np.abs(x.centre) - x.reach(), 0.0) ** 2).sum()) / n * (1 - 1e-9)
+    low, high = max((middle - reach) * (1 - 1e-14), floor), (middle + reach) * (1 + 1e-14)
+    if not 0 < low <= high < math.inf:
+        return Form(np.zeros(1), np.zeros((1, x.noise.shape[1])), np.full(1, np.inf))
+    # t^-1/2 is convex: over a line of this slope it is highest at an end, and lowest where its tangent is parallel
+    slope = -1 / (math.sqrt(low * high) * (math.sqrt(low) + math.sqrt(high)))
+    top = max(t**-0.5 - slope * t for t in (low, high))
+    touch = min(max((-2 * slope) ** (-2 / 3), low), high)
+    bottom = touch**-0.5 - slope * touch
+    rounding = 100 * DOUBLE * (low**-0.5 - slope * high)
+    radius = (abs(top - bottom) / 2 + rounding - slope * error) * _UP
+    radius += _gamma(8) * -slope * (abs(middle) + reach)
+    return Form(np.array([slope * middle + (top + bottom) / 2]), slope * slopes[None], np.array([radius]))
+
+
+def product(x: Form, factor: Form) -> Form:
+    """Return x times a form of one coordinate, whose symbols are among those of x: one new symbol for what is left of
+    the factor, and one for each symbol of x for the product of noises."""
+    f, rest = float(factor.centre[0]), float(factor.reach()[0])
+    first = f * x.noise
+    first[:, : factor.noise.shape[1]] += np.outer(x.centre, factor.noise[0])
+    noise = np.concatenate([first, x.centre[:, None] * factor.radius, x.noise * rest], axis=1)
+    size = (np.abs(x.centre) + x.reach()) * (abs(f) + rest)
+    radius = x.radius * (abs(f) + rest) + _gamma(12) * size + _TINY
+    return Form(x.centre * f, noise, radius * _UP)
+
+
+def activated(x: Form, forward: Forward) -> Form:
+    """Return the activation of every coordinate: a line, and a new symbol for how far the function leaves it."""
+    kind, reach = forward.weights.activation or "", x.reach()
+    low, high = x.centre - reach * (1 + 1e-14), x.centre + reach * (1 + 1e-14)
+    low, high = low - 1e-15 * np.abs(low), high + 1e-15 * np.abs(high)
+    width, size = high - low, np.maximum(np.abs(low), np.abs(high))
+    points = low + np.linspace(0.0, 1.0, _N_POINTS)[:, None] * width
+    points[-1] = high
+    values = forward.activate(points)
+    slope = np.where(width > 1e-6 * size, (values[-1] - values[0]) / np.where(width > 0, width, 1.0), 0.5)
+    rest = values - slope * points
+    top, bottom, gap = rest.max(axis=0), rest.min(axis=0), np.zeros(len(low))
+    if kind == "relu":
+        bottom = np.where((low < 0) & (high > 0), np.minimum(bottom, 0.0), bottom)
+    else:
+        # between two points a function leaves its chord by at most max |f''| times the square of their distance over 8
+        gap = CURVATURES[kind] / 8 * (width / (_N_POINTS - 1) * (1 + 1e-9) + 1e-14 * size) ** 2
+    error = (gap + 64 * DOUBLE * size * (1 + np.abs(slope)) + (top - bottom) / 2) * _UP + _TINY
+    radius = np.abs(slope) * x.radius + _gamma(8) * (np.abs(slope) * (np.abs(x.centre) + reach) + np.abs(top + bottom))
+    noise = np.concatenate([slope[:, None] * x.noise, np.diag(error)], axis=1)
+    return Form(slope * x.centre + (top + bottom) / 2, noise, radius * _UP)
+
+
+class Margins:
+    """The margins of one answer's decisions, as functions of the residual vector after the attention."""
+
+    def __init__(self, forward: Forward, columns: Floats, sizes: Floats, shift: Floats) -> None:
+        weights = forward.weights
+        if not weights.eps > 0 or weights.activation is None:
+            raise Unreadable("our bounds are for layer norms and an MLP")
+        self.forward, self.eps = forward, weights.eps
+        fc, proj = weights.pair("h.0.mlp.c_fc"), weights.pair("h.0.mlp.c_proj")
+        self.into = _after_norm(weights.pair("h.0.ln_2"), fc[0], np.abs(fc[0]), fc[1])
+        self.out = (proj[0].T, proj[1], np.abs(proj[0]).T, np.zeros(len(proj[1])))
+        self.head = _after_norm(weights.pair("ln_f"), columns, sizes, shift)
+
+    def of(self, x: Form) -> Form:
+        """Return the margins over a form of residual vectors; its symbols come first."""
+        z = centred(x)
+        z = product(z, inverse_deviation(z, self.eps))
+        y = total(x, linear(activated(linear(z, *self.into), self.forward), *self.out))
+        y = centred(_folded(y, x.noise.shape[1]))
+        matrix, shift, sizes, slips = self.head
+        raw = product(
+            linear(y, matrix, np.zeros(len(shift)), sizes, np.zeros(len(shift))), inverse_deviation(y, self.eps)
+        )
+        return Form(raw.centre + shift, raw.noise, (raw.radius + slips + _gamma(2) * np.abs(shift)) * _UP)
+
+    def least(
+        self, centre: Floats, axes: Floats, low: Floats, high: Floats, slip: Floats, below: Callable[[Floats], Floats],
+        most_pieces: int,
+    ) -> float:  # fmt: skip
+        """Return a lower bound of all margins for ``centre + axes @ z``, z between bounds, off by at most ``slip``.
+
+        ``below(directions)`` bounds ``directions @ z`` from below over all z that occur. Pieces not yet positive are
+        halved along their widest axis until there are too many.
+        """
+        lengths = np.sqrt((axes * axes).sum(axis=0))
+        waiting, n_pieces, least = [(low, high)], 1, math.inf
+        while waiting:
+            low, high = waiting.pop()
+            found = self._piece(centre, axes, low, high, slip, below)
+            if found > 0:
+                least = min(least, found)
+                continue
+            n_pieces += 1
+            if n_pieces > most_pieces or (found == -math.inf and n_pieces > 64):
+                return found
+            axis = int(((high - low) * lengths).argmax())
+            middle = (low[axis] + high[axis]) / 2
+            for end, value in ((0, low), (1, high)):
+                part = value.copy()
+                part[axis] = middle
+                waiting.append((low, part) if end else (part, high))
+        return least
+
+    def _piece(
+        self, centre: Floats, axes: Floats, low: Floats, high: Floats, slip: Floats, below: Callable[[Floats], Floats]
+    ) -> float:
+        middle, half = (low + high) / 2, (high - low) / 2
+        half = half * (1 + 1e-14) + 1e-14 * np.abs(middle)
+        rounding = _gamma(len(half) + 6) * (np.abs(centre) + np.abs(axes) @ (np.abs(middle) + half))
+        with np.errstate(all="ignore"):
+            found = self.of(Form(centre + axes @ middle, axes * half, (slip + rounding) * _UP))
+            least = (found.centre - found.reach()) - _gamma(4) * (np.abs(found.centre) + found.reach())
+        if not np.isfinite(least).all():
+            return -math.inf
+        bad = np.flatnonzero(least <= 0)
+        if len(bad):
+            own = found.noise[bad][:, : len(half)]
+            directions = own / np.where(half > 0, half, 1.0)
+            by_box = np.abs(own).sum(axis=1)
+            lowest = below(directions) - directions @ middle - _gamma(len(half) + 12) * (
+                np.abs(directions) @ (np.abs(middle) + half))  # fmt: skip
+            gain = np.maximum(lowest + by_box * (1 - 1e-12), 0.0) * (1 - 1e-12)
+            least[bad] += np.where(np.isfinite(gain), gain, 0.0)
+        return float(least.min())
+
+
+def _folded(x: Form, n_first: int) -> Form:
+    """Return the form with its many small symbols beyond the first in the radius, up to a hundredth of all."""
+    weights = np.abs(x.noise).sum(axis=0)
+    whole = weights.sum()
+    weights[:n_first] = np.inf
+    order = np.argsort(weights, kind="stable")
+    small = order[np.cumsum(weights[order]) <= 0.01 * whole]
+    radius = x.radius + np.abs(x.noise[:, small]).sum(axis=1)
+    return Form(x.centre, np.delete(x.noise, small, axis=1), radius * _UP)
+
+
+def _after_norm(
+    norm: tuple[Floats, Floats], weight: Floats, sizes: Floats, shift: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return the matrix, shift, sizes and shift's error of a map after a layer norm's gain and shift."""
+    gain, offset = norm
+    slips = _gamma(len(weight) + 8) * (np.abs(offset) @ sizes + 2 * np.abs(shift))
+    return (weight * gain[:, None]).T, offset @ weight + shift, (sizes * np.abs(gain)[:, None]).T, slips

@@ -1,0 +1,234 @@
+"""Affine forms: vectors as a centre plus noise symbols in [-1, 1], every operation with its own rounding in the radius.
+
+A form stands for all vectors x with |x - centre - noise @ e| <= radius, elementwise, for some e in [-1, 1]^k. What an
+operation cannot keep linear becomes a noise symbol, so that it is not counted once per coordinate. Each result
+contains the real function of everything its arguments contain. Assumes: float64 with round-to-nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.network import Activation
+from extract.verify.activations import CURVATURES, ROUNDINGS, activate, slope
+
+Floats = NDArray[np.float64]
+
+_UNIT = 2.0**-53
+#: Covers the rounding of a bound computed from non-negative terms, up to 10^5 of them.
+_SLACK = 1 + 2.0**-30
+#: Covers what underflows in any operation here.
+_TINY = 1e-290
+#: Points at which a curved activation is compared with a line; between two of them it leaves its chord by at most
+#: curvature * step^2 / 8.
+_POINTS = 33
+
+
+def gamma(n: int) -> float:
+    """Return the relative error of n roundings."""
+    return n * _UNIT / (1 - n * _UNIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A matrix and a shift as computed. ``sizes`` [out, in] bound the absolute terms each entry was computed from, and
+    ``slips`` [out] the error of each shift; ``roundings`` counts those of an entry."""
+
+    matrix: Floats
+    shift: Floats
+    sizes: Floats
+    slips: Floats
+    roundings: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """Shapes: ``centre`` [n], ``noise`` [n, symbol], ``radius`` [n] without negative entries."""
+
+    centre: Floats
+    noise: Floats
+    radius: Floats
+
+    @property
+    def spread(self) -> Floats:
+        """How far the noise alone moves each coordinate. Shape: [n]."""
+        spread: Floats = np.abs(self.noise).sum(axis=1) * _SLACK
+        return spread
+
+    @property
+    def reach(self) -> Floats:
+        """A bound of each coordinate's distance from its centre. Shape: [n]."""
+        return np.asarray((self.spread + self.radius) * _SLACK)
+
+    def mapped(self, by: Map) -> Affine:
+        """Return the image under a linear map."""
+        size = by.sizes @ (np.abs(self.centre) + self.spread + self.radius)
+        rounding = gamma(by.matrix.shape[1] + by.roundings + 3) * (size + np.abs(by.shift)) + by.slips + _TINY
+        radius = (np.abs(by.matrix) @ self.radius + rounding) * _SLACK
+        return Affine(by.matrix @ self.centre + by.shift, by.matrix @ self.noise, radius)
+
+    def plus(self, other: Affine) -> Affine:
+        """Return the sum; the shorter list of symbols is the beginning of the longer one."""
+        k = max(self.noise.shape[1], other.noise.shape[1])
+        left, right = _widened(self.noise, k), _widened(other.noise, k)
+        size = np.abs(self.centre) + np.abs(other.centre) + self.spread + other.spread
+        radius = (self.radius + other.radius + gamma(1) * size) * _SLACK
+        return Affine(self.centre + other.centre, left + right, radius)
+
+    def centred(self) -> Affine:
+        """Return the form less the mean of its coordinates."""
+        n = len(self.centre)
+        size = np.abs(self.centre) + self.spread
+        rounding = gamma(n + 4) * (size + size.mean())
+        radius = (self.radius + self.radius.mean() + rounding) * _SLACK
+        return Affine(self.centre - self.centre.mean(), self.noise - self.noise.mean(axis=0), radius)
+
+    def square_mean(self, plus: float) -> Scalar:
+        """Return the mean square of the coordinates plus a constant, as a form with one more symbol."""
+        n = len(self.centre)
+        inside = self.reach
+        size = np.abs(self.centre) + inside
+        if self.noise.shape[1] <= 4 * n:
+            gram = self.noise.T @ self.noise
+            rough = gamma(n + 2) * float(self.spread @ self.spread)
+            most = float(np.abs(gram).sum()) * _SLACK + rough
+        else:
+            most = float(self.spread @ self.spread) * _SLACK
+        blurred = float(2 * (self.radius @ size) + self.radius @ self.radius) * _SLACK
+        rounding = gamma(n + 8) * (4 * float(size @ size) / n + plus + most / n)
+        radius = (most / (2 * n) + blurred / n + rounding + _TINY) * _SLACK
+        centre = (float(self.centre @ self.centre) + most / 2) / n + plus
+        linear = (2 / n) * (self.centre @ self.noise)
+        least = float((np.maximum(np.abs(self.centre) - inside, 0) ** 2).sum()) / n * (1 - 2.0**-30) + plus * (
+            1 - 2e-15
+        )
+        return Scalar(centre, linear, radius, least)
+
+    def times(self, factor: Scalar) -> Affine:
+        """Return the product with a number: new symbols for the number's rest, and for each product of noises."""
+        k = max(self.noise.shape[1], len(factor.noise))
+        own, others = _widened(self.noise, k), _widened(factor.noise[None], k)[0]
+        moved = factor.reach
+        noise = np.concatenate(
+            [factor.centre * own + np.outer(self.centre, others), (self.centre * factor.radius)[:, None],
+             self.noise * moved], axis=1
+        )  # fmt: skip
+        size = (np.abs(self.centre) + self.spread) * (abs(factor.centre) + moved)
+        radius = self.radius * (abs(factor.centre) + moved) + gamma(8) * size + _TINY
+        return Affine(self.centre * factor.centre, noise, radius * _SLACK)
+
+    def activated(self, kind: Activation) -> Affine:
+        """Return the activation of every coordinate: a line each, and a symbol each for the distance from it."""
+        reach = self.reach
+        low, high = self.centre - reach, self.centre + reach
+        low, high = low - gamma(2) * np.abs(low), high + gamma(2) * np.abs(high)
+        slopes, middle, radius = _line(kind, low, high)
+        centre = slopes * self.centre + middle
+        rest = np.diag(radius)[:, radius > 0]
+        noise = np.concatenate([slopes[:, None] * self.noise, rest], axis=1)
+        size = np.abs(slopes) * (np.abs(self.centre) + self.spread) + np.abs(middle)
+        slip = np.abs(slopes) * self.radius + gamma(4) * size + _TINY
+        return Affine(centre, noise, np.asarray(slip * _SLACK))
+
+    def trimmed(self, n_kept: int, share: float) -> Affine:
+        """Return the form with the least symbols beyond the first ``n_kept`` folded into the radius: those that add up
+        to at most a share of the whole."""
+        weights = np.abs(self.noise).sum(axis=0)
+        weights[:n_kept] = np.inf
+        order = np.argsort(weights, kind="stable")
+        small = order[np.cumsum(weights[order]) <= share * np.abs(self.noise).sum()]
+        if not len(small):
+            return self
+        kept = np.ones(self.noise.shape[1], dtype=np.bool_)
+        kept[small] = False
+        radius = (self.radius + np.abs(self.noise[:, small]).sum(axis=1)) * _SLACK
+        return Affine(self.centre, self.noise[:, kept], radius)
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A number: ``|x - centre - noise @ e| <= radius``, and at least ``least``. Shape: ``noise`` [symbol]."""
+
+    centre: float
+    noise: Floats
+    radius: float
+    least: float = -np.inf
+
+    @property
+    def reach(self) -> float:
+        """A bound of the distance from the centre."""
+        return (float(np.abs(self.noise).sum()) + self.radius) * _SLACK
+
+    def inverse_root(self) -> Scalar:
+        """Return x^-1/2 of a positive number: the chord's slope, and the distance from it in the radius.
+
+        Ensures: infinite radius where the number is not known to be positive.
+        """
+        reach = self.reach
+        low = max((self.centre - reach) * (1 - 1e-15) - _TINY, self.least)
+        high = (self.centre + reach) * (1 + 1e-15) + _TINY
+        if not (low > 0 and np.isfinite(high)):
+            return Scalar(0.0, np.zeros_like(self.noise), np.inf)
+        high = max(high, low)
+        ends = 1 / np.sqrt(np.array([low, high]))
+        # any slope is sound; the chord's, in a form without cancellation, is the best
+        line = -ends[0] * ends[1] / (np.sqrt(low) + np.sqrt(high))
+        touch = min(max((-2 * line) ** (-2 / 3), low), high)
+        top = float((ends - line * np.array([low, high])).max())
+        bottom = float(touch**-0.5 - line * touch)
+        rounding = 64 * _UNIT * (float(ends[0]) + abs(line) * high)
+        middle, half = (top + bottom) / 2, abs(top - bottom) / 2
+        radius = (
+            half + rounding + abs(line) * self.radius + gamma(4) * (abs(line) * (abs(self.centre) + reach))
+        ) * _SLACK
+        return Scalar(line * self.centre + middle, line * self.noise, radius)
+
+
+def _widened(noise: Floats, n_symbols: int) -> Floats:
+    """Return noise with columns of zeros added."""
+    n, k = noise.shape
+    return noise if k == n_symbols else np.concatenate([noise, np.zeros((n, n_symbols - k))], axis=1)
+
+
+def _line(kind: Activation, low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return slopes, shifts and radii with |f(x) - slope x - shift| <= radius for x between low and high."""
+    width = high - low
+    steps = np.linspace(0.0, 1.0, _POINTS)[:, None]
+    points = low + width * steps
+    points[-1] = high
+    values = activate(kind, points.copy())
+    size = np.abs(points).max(axis=0)
+    safe = np.where(width > 0, width, 1.0)
+    chord = np.where(width > 1e-6 * size, (values[-1] - values[0]) / safe, 0.0)
+    is_wide = width > 1e-6 * size
+    if kind == "relu":
+        candidates = [np.where(is_wide, chord, np.where(low > 0, 1.0, 0.0))]
+    else:
+        tangent = slope(kind, points[_POINTS // 2])
+        candidates = [np.where(is_wide, chord, tangent), tangent]
+    found: list[tuple[Floats, Floats, Floats]] = []
+    for line in candidates:
+        # evaluating costs ROUNDINGS u |x|, and each point may be off its place by a rounding, f is 1.13-Lipschitz
+        noise = (ROUNDINGS[kind] + 8) * 2 * _UNIT * size * (1 + np.abs(line)) + _TINY
+        gap = _gap(kind, width, size) + noise
+        rest = values - line * points
+        top, bottom = rest.max(axis=0), rest.min(axis=0)
+        if kind == "relu":
+            top, bottom = np.maximum(rest[0], rest[-1]), np.minimum(rest[0], rest[-1])
+            bottom = np.where((low < 0) & (high > 0), np.minimum(bottom, 0.0), bottom)
+        found.append((line, (top + bottom) / 2, ((top - bottom) / 2 + gap) * _SLACK))
+    first, last = found[0], found[-1]
+    better = first[2] <= last[2]
+    slopes, middle, radius = (np.where(better, a, b) for a, b in zip(first, last, strict=True))
+    return slopes, middle, radius
+
+
+def _gap(kind: Activation, width: Floats, size: Floats) -> Floats:
+    """Return how far a curved activation leaves its chords between the points; relu is exact at its ends and 0."""
+    if kind == "relu":
+        return np.zeros_like(width)
+    step = width / (_POINTS - 1) * (1 + 1e-9) + 8 * _UNIT * size
+    return np.asarray(CURVATURES[kind] * step * step / 8)

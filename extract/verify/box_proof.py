@@ -1,0 +1,325 @@
+"""One length and offset decided box by box: bounds where they reach, every string where a box is small, splits between.
+
+The largest undecided box is split first, until all are decided or the limit of boxes is reached; what is left is
+undecided and counted exactly. A box counts as decided only if every margin of one answer is positive on all of it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.domain import Domain
+from extract.lang.machine import program_machine
+from extract.lang.terms import Program
+from extract.network import Network
+from extract.verify import sum_table
+from extract.verify.affine import Floats, gamma
+from extract.verify.boxes import Node, Split, choose_split
+from extract.verify.care import USUAL, CareStages
+from extract.verify.cells import CellFormat
+from extract.verify.final_stage import Bounds, Cell, FinalStage
+from extract.verify.head_sums import HeadSums
+from extract.verify.paths import Paths, read_paths
+from extract.verify.refute import decide_strings
+from extract.verify.stages import claims_of
+from extract.verify.terms import TokenParts, TokenTerms, cells_of
+
+Stop = Callable[[], bool]
+
+#: Boxes bounded or listed for one length and offset at most; fewer once a difference is known.
+MAX_BOXES, _MAX_REFUTED_BOXES = 6000, 1000
+#: Multiply-adds spent on listing one box, and on boxes so small that bounding them first is not worth it.
+_LISTED_WORK, _SMALL_WORK = 200_000_000, 2_000_000
+_LISTED_STRINGS = 200_000
+#: Pieces a box's set of residual vectors is cut into: few where the bound is far from positive.
+_CELLS, _FAR = 24, 2.0
+#: Strings drawn from a box to find its axes and differences.
+_DRAWN, _SEED = 96, 11
+#: Margins must clear their bound by this share of the largest logit: oracles answer nearer ones as ties.
+_TIE = 2.0**-28
+#: Differing strings kept for one length and offset.
+_KEPT_STRINGS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class BoxResult:
+    """The tree of one length and offset; ``answers`` are the program's by label.
+
+    The leaves' agreements, differences and undecided strings add up to ``tree.size``. ``different`` are the letters of
+    some strings on which the model differs; those of ``inside_open`` lie in open leaves, where nothing else counts
+    them.
+    """
+
+    length: int
+    offset: int
+    tree: Node
+    answers: tuple[tuple[int, ...], ...]
+    n_boxes: int
+    different: tuple[tuple[int, ...], ...]
+    inside_open: tuple[tuple[int, ...], ...]
+
+
+def refusal(network: Network, domain: Domain, semantics: str) -> str | None:
+    """Return why boxes do not apply to a network and read-out, None if they do."""
+    a, readout = network.architecture, domain.readout
+    if not sum_table.applies(a.n_layers, domain, a.attention):
+        return "bounds are for one layer read at one position"
+    if a.norm != "layernorm" or not a.d_mlp:
+        return "bounds are for layer norms and an MLP"
+    if readout.kind == "value" or semantics != "real":
+        return "bounds are for choices and labels in real arithmetic"
+    if readout.kind == "argmax" and len(readout.choices) < 2:
+        return "bounds need a second choice"
+    return None
+
+
+@dataclass(slots=True)
+class _Box:
+    node: Node
+    paths: Paths
+
+
+@dataclass(slots=True)
+class _Run:
+    """One length and offset being decided."""
+
+    length: int
+    offset: int
+    terms: TokenTerms
+    query_letter: int | None
+    n_keys: int
+    sums: dict[int, HeadSums]
+    answers: tuple[tuple[int, ...], ...]
+    different: dict[tuple[int, ...], None] = field(default_factory=dict)
+
+
+class BoxProver:
+    """Decides lengths of a domain by boxes, for any program that is a small automaton there."""
+
+    def __init__(self, network: Network, domain: Domain, *, stop: Stop = lambda: False) -> None:
+        self.network, self.domain, self.stop = network, domain, stop
+        self.form = CellFormat.of(domain.readout, domain.vocabulary)
+        self.stages = CareStages(network, domain.readout, claims_of("real"))(USUAL)
+        self.final = FinalStage(network, domain.readout)
+        head = self.stages.analysis.weights.head
+        self.tie = _TIE * max(1.0, head.absolute * network.architecture.d_model**0.5 + head.shift)
+        self.work = sum_table.work_per_input(network.architecture)
+        self._parts: dict[tuple[int, int], tuple[TokenTerms, int | None, int]] = {}
+
+    def prove(self, program: Program, length: int, offset: int, max_boxes: int = MAX_BOXES) -> BoxResult | str:
+        """Decide a length at an offset with so many boxes bounded or listed, or say why boxes do not apply."""
+        domain = self.domain
+        graph = domain.graph_at(length)
+        if graph is None:
+            return f"inputs of length {length} have no graph"
+        if offset + domain.rendered_length(length) > self.network.architecture.n_ctx:
+            return f"a prompt of length {length} at offset {offset} has more tokens than positions"
+        machine = program_machine(program, domain.vocabulary, domain.readout, length)
+        if machine is None:
+            return "the program cannot be read from the left with small memory"
+        answers: dict[tuple[int, ...], int] = {}
+        paths = read_paths(
+            graph, length, machine.start(), lambda s, p, a: machine.step(s, p, domain.alphabet[a]),
+            lambda s: answers.setdefault(machine.answer(s, length), len(answers)),
+        )  # fmt: skip
+        if paths is None:
+            return f"the program needs too many states at length {length}"
+        with np.errstate(all="ignore"):
+            run = self._run(length, offset, tuple(answers))
+            tree, n_boxes = self._grow(run, paths, max_boxes)
+        inside = tuple(string for string in run.different if leaf_of(tree, paths, string).kind == "open")
+        return BoxResult(length, offset, tree, run.answers, n_boxes, tuple(run.different), inside)
+
+    def _run(self, length: int, offset: int, answers: tuple[tuple[int, ...], ...]) -> _Run:
+        key = (length, offset)
+        if key not in self._parts:
+            domain = self.domain
+            layout = domain.template.layout(length)
+            read = 0 if domain.readout.at == "first" else len(layout) - 1
+            seen = layout[: read + 1] if self.network.architecture.attention == "causal" else layout
+            alphabet = np.array(domain.alphabet)
+            made = TokenParts(self.stages, cells_of(layout, alphabet), offset)
+            terms = TokenTerms(made, alphabet, layout, len(seen), read)
+            self._parts = {key: (terms, -1 - layout[read] if layout[read] < 0 else None, len(seen))}
+        return _Run(length, offset, *self._parts[key], {}, answers)
+
+    def _grow(self, run: _Run, paths: Paths, max_boxes: int) -> tuple[Node, int]:
+        """Grow the tree of boxes, the largest box first."""
+        root = Node(paths.size)
+        waiting: list[tuple[int, int, _Box]] = []
+        number = n_boxes = 0
+        start = [_Box(root, paths)]
+        for split in [Split("answer"), *([] if run.query_letter is None else [Split("at", start=run.query_letter)])]:
+            start = [child for box in start for child in _children(box, split)]
+        for box in start:
+            heapq.heappush(waiting, (-box.node.size, number, box))
+            number += 1
+        while waiting and n_boxes < max_boxes and not self.stop():
+            if run.different and n_boxes >= _MAX_REFUTED_BOXES:
+                break
+            _, _, box = heapq.heappop(waiting)
+            n_boxes += 1
+            chosen = self._decide(run, box)
+            for child in [] if chosen is None else _children(box, chosen):
+                heapq.heappush(waiting, (-child.node.size, number, child))
+                number += 1
+        return root, n_boxes
+
+    def _decide(self, run: _Run, box: _Box) -> Split | None:
+        """Decide a box, or return how to split it; None too if it stays open."""
+        paths, node = box.paths, box.node
+        if node.size <= _LISTED_STRINGS and node.size * self.work <= _SMALL_WORK:
+            self._list(run, box)
+            return None
+        sums, said = self._sums(run, paths), run.answers[int(paths.labels[0])]
+        bounds, cell, centres, drawn = self._bounds(run, paths, sums)
+        cells = decide_strings(self, run, drawn)[0]
+        guess = self._answer(cells[0])
+        lowest, _, whole = self.final.least(cell, guess, 1, bounds)
+        effect = self._effect(sums, centres, cell, whole)
+        is_one = bool((cells == cells[0]).all())
+        if is_one and lowest <= self.tie:
+            ends = np.stack([paths.best(effect), paths.best(-effect)])
+            drawn, cells = np.concatenate([drawn, ends]), np.concatenate([cells, decide_strings(self, run, ends)[0]])
+            is_one = bool((cells == cells[0]).all())
+            if is_one and lowest > -_FAR * abs(float(whole.form.centre.min())):
+                lowest = self.final.least(cell, guess, _CELLS, bounds)[0]
+        if is_one and lowest > self.tie:
+            self._bounded(run, box, guess, lowest, drawn[:1])
+            return None
+        if node.size <= _LISTED_STRINGS and node.size * self.work <= _LISTED_WORK:
+            self._list(run, box)
+            return None
+        wrong = np.array([self._codes(self._answer(row)) != said for row in cells])
+        self._note(run, paths, drawn[wrong][-4:])
+        return choose_split(paths, effect)
+
+    def _bounded(self, run: _Run, box: _Box, answer: tuple[int, ...], least: float, example: NDArray[np.intp]) -> None:
+        """Count a box whose every string has one answer of the model."""
+        node = box.node
+        node.kind, node.model, node.least = "bounded", self._codes(answer), least
+        is_same = node.model == run.answers[int(box.paths.labels[0])]
+        node.agree, node.disagree = (node.size, 0) if is_same else (0, node.size)
+        if not is_same:
+            self._note(run, box.paths, example)
+
+    def _sums(self, run: _Run, paths: Paths) -> HeadSums:
+        variant = 0 if run.query_letter is None else paths.letters_at(run.query_letter)[0]
+        if variant not in run.sums:
+            run.sums[variant] = HeadSums.of(self.stages, run.terms, variant, run.n_keys)
+        return run.sums[variant]
+
+    def _bounds(
+        self, run: _Run, paths: Paths, sums: HeadSums
+    ) -> tuple[Callable[[Floats], Floats], Cell, Floats, NDArray[np.intp]]:
+        """Return the lower bound of linear forms over a box, its set of residual vectors, the heads' centres and drawn
+        strings."""
+        drawn = paths.sample(_DRAWN, _SEED)
+        centres = sums.centres(paths)
+        centre = sums.base + centres.sum(axis=0)
+        apart = np.nan_to_num(sums.rows(drawn) - centre, posinf=0.0, neginf=0.0)
+        axes = np.linalg.svd(apart, full_matrices=True)[2].T
+        extent = sums.extent(paths)
+        low, high = sums.range(paths, centres, axes, extent)
+        low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
+        # what the axes do not span exactly, of outputs no farther from the centres than a single token's value
+        far = (sums.reach + np.abs(centres)).sum(axis=0)
+        missed = np.abs(np.eye(len(axes)) - axes @ axes.T) + gamma(len(axes) + 4) * (np.abs(axes) @ np.abs(axes.T))
+        ball = float(sums.errors(extent[0])[0])
+        size = np.abs(sums.base) + np.abs(centres).sum(axis=0)
+        slip = sums.slip + missed @ far + ball + gamma(len(centres) + 4) * size
+        cell = Cell(centre, axes, low, high, slip * (1 + 2.0**-30))
+
+        def below(directions: Floats) -> Floats:
+            """Return lower bounds of directions @ z over the box."""
+            vectors = axes @ directions.T
+            size = np.abs(axes) @ np.abs(directions.T)
+            lowest = sums.range(paths, centres, vectors, extent)[0]
+            # z is axes.T @ (y - centre): the product with the axes once more, and its rounding
+            return np.asarray(lowest - (gamma(2 * len(axes) + 8) * (far @ size)))
+
+        return below, cell, centres, drawn
+
+    def _effect(self, sums: HeadSums, centres: Floats, cell: Cell, whole: Bounds) -> Floats:
+        """Return what each letter at each position adds to the margin in doubt, or to the widest axis if the margin's
+        range is mostly not linear. Shape: [position, letter]."""
+        worst = int(whole.least.argmin())
+        linear = float(np.abs(whole.linear[worst]).sum())
+        half = (cell.high - cell.low) / 2
+        if np.isfinite(linear) and 2 * linear > float(whole.form.reach[worst]):
+            direction = cell.axes @ np.where(half > 0, whole.linear[worst] / np.where(half > 0, half, 1.0), 0.0)
+        else:
+            direction = cell.axes[:, int(half.argmax())]
+        weight = sums.weights.sum(axis=(1, 2)) / max(1, sums.weights.shape[2]) + sums.fixed_weights
+        value = np.einsum("hpad,d->hpa", sums.values, direction) - sums.weights * (centres @ direction)[:, None, None]
+        return np.asarray((value / weight[:, None, None]).sum(axis=0))
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def _answer(self, cells: NDArray[np.generic]) -> tuple[int, ...]:
+        """Return stored cells of one answer as what the final stage calls an answer."""
+        if self.form.n_labels:
+            return tuple(int(v) for v in self.form.decode(np.asarray(cells)[None], 1)[0])
+        return (int(cells[0]),)
+
+    def _codes(self, answer: tuple[int, ...]) -> tuple[int, ...]:
+        return answer if self.form.n_labels else (int(self.form.codes[answer[0]]),)
+
+    def _note(self, run: _Run, paths: Paths, strings: NDArray[np.intp]) -> None:
+        """Keep strings of a box on which the model certainly differs from the program."""
+        if not len(strings) or len(run.different) >= _KEPT_STRINGS:
+            return
+        cells, margins, bounds = decide_strings(self, run, strings)
+        said = np.array(run.answers[int(paths.labels[0])])
+        differs = (self.form.decode(cells, 1) != said).any(axis=1) & (margins > bounds + self.tie)
+        for string in strings[differs][: _KEPT_STRINGS - len(run.different)]:
+            run.different[tuple(int(a) for a in string)] = None
+
+    def _list(self, run: _Run, box: _Box) -> None:
+        """Decide every string of a box."""
+        node, said = box.node, np.array(run.answers[int(box.paths.labels[0])])
+        strings = box.paths.strings()
+        chunk = max(64, _SMALL_WORK // self.work)
+        node.kind = "listed"
+        for first in range(0, len(strings), chunk):
+            some = strings[first : first + chunk]
+            cells, margins, bounds = decide_strings(self, run, some)
+            is_sure = margins > bounds
+            same = (self.form.decode(cells, 1) == said).all(axis=1)
+            node.agree += int((same & is_sure).sum())
+            node.disagree += int((~same & is_sure).sum())
+            node.least = min(node.least, float(margins[is_sure].min(initial=np.inf)))
+            self._note(run, box.paths, some[~same & is_sure])
+
+
+def leaf_of(tree: Node, paths: Paths, string: tuple[int, ...]) -> Node:
+    """Return the leaf of a tree that holds a string of its paths."""
+    node = tree
+    while node.split is not None:
+        split, key = node.split, 0
+        if split.kind == "answer":
+            key = paths.label_of(string)
+        elif split.kind == "at":
+            key = string[split.start]
+        else:
+            key = int(sum(a in split.letters for a in string[split.start : split.stop]) > split.cut)
+        node = dict(node.children)[key]
+    return node
+
+
+def _children(box: _Box, split: Split) -> list[_Box]:
+    """Hang the children of a split into the tree; their sizes add up to the box's."""
+    box.node.split = split
+    found = [(key, _Box(Node(part.size), part)) for key, part in split.apply(box.paths)]
+    if sum(child.node.size for _, child in found) != box.node.size:
+        raise ArithmeticError("the children of a box do not add up")
+    box.node.children = [(key, child.node) for key, child in found]
+    return [child for _, child in found]
+
+
+__all__ = ["BoxProver", "BoxResult", "leaf_of", "refusal"]

@@ -1,0 +1,138 @@
+"""Boxes: slices of the inputs of one length, and the tree of splits that makes them.
+
+A box holds its strings as paths, all with one answer of the program; splitting it conditions the strings on the letter
+at one position or on how often some letters occur between two positions. Children are disjoint and together their
+parent, and path counts say so exactly. It refuses to know any bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.verify.affine import Floats
+from extract.verify.paths import Paths
+
+SplitKind = Literal["answer", "at", "count"]
+LeafKind = Literal["bounded", "listed", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a box is cut: by the program's ``answer``; by the letter ``at`` position ``start``; or by a ``count`` of
+    ``letters`` at the positions ``start`` to ``stop``, at most ``cut`` against more.
+
+    Empty children are left out.
+    """
+
+    kind: SplitKind
+    letters: tuple[int, ...] = ()
+    start: int = 0
+    stop: int = 0
+    cut: int = 0
+
+    def apply(self, paths: Paths) -> list[tuple[int, Paths]]:
+        """Return the children of some strings with their keys: a label, a letter, or 0 for the smaller counts."""
+        parts: list[tuple[int, Paths | None]]
+        if self.kind == "answer":
+            parts = [(int(label), paths.labelled(int(label))) for label in np.unique(paths.labels)]
+        elif self.kind == "at":
+            parts = [(a, paths.with_letters(self.start, (a,))) for a in paths.letters_at(self.start)]
+        else:
+            counted, n = paths.counted(self.letters, self.start, self.stop)
+            parts = [(0, counted.only(n <= self.cut)), (1, counted.only(n > self.cut))]
+            parts = [(key, part and part.merged()) for key, part in parts]
+        return [(key, part) for key, part in parts if part is not None]
+
+
+@dataclass(slots=True)
+class Node:
+    """A box of the tree and what is known of it.
+
+    ``size`` is its exact number of strings. A leaf that is ``bounded`` has one answer of the model, ``model``, on all
+    of them, every margin at least ``least``; one that is ``listed`` was decided string by string, ``least`` over those
+    decided; one that is ``open`` is undecided. Inner nodes have a split and its children.
+    """
+
+    size: int
+    kind: LeafKind = "open"
+    model: tuple[int, ...] = ()
+    least: float = float("inf")
+    agree: int = 0
+    disagree: int = 0
+    split: Split | None = None
+    children: list[tuple[int, Node]] = field(default_factory=list)
+
+    @property
+    def undecided(self) -> int:
+        """The number of strings not decided in this leaf."""
+        return self.size - self.agree - self.disagree
+
+    def leaves(self) -> list[Node]:
+        """Return the leaves below, in order."""
+        found, waiting = [], [self]
+        while waiting:
+            node = waiting.pop()
+            if node.split is None:
+                found.append(node)
+            waiting += [child for _, child in reversed(node.children)]
+        return found
+
+
+def choose_split(paths: Paths, effect: Floats) -> Split | None:
+    """Choose the split that takes most of a sum's range out of a box; None if its letters are all fixed.
+
+    Shapes: ``effect`` [position, letter] are the sum's terms. Weighed are the letter at each position, and the count
+    of each letter in the whole string, in halves and in quarters: a count by the mean of its effect, a position by
+    what that mean leaves.
+    """
+    length, n_letters = effect.shape
+    allowed = np.array([(table >= 0).any(axis=0) for table in paths.next]).reshape(length, n_letters)
+    n_allowed = allowed.sum(axis=1)
+    free = n_allowed > 1
+    if not free.any():
+        return None
+    middle = np.where(allowed, effect, 0.0).sum(axis=1) / np.maximum(n_allowed, 1)
+    moved = np.where(allowed & free[:, None], effect - middle[:, None], 0.0)
+    spans = _spans(length)
+    best, chosen = -1.0, Split("at", start=int(np.flatnonzero(free)[0]))
+    least, most = _count_ranges(paths, spans)
+    whole = np.zeros(n_letters)
+    for s, (start, stop) in enumerate(spans):
+        live = allowed[start:stop] & free[start:stop, None]
+        mean = moved[start:stop].sum(axis=0) / np.maximum(live.sum(axis=0), 1)
+        whole = mean if s == 0 else whole
+        for a in range(n_letters):
+            weight = abs(mean[a] if s == 0 else mean[a] - whole[a]) * (most[s, a] - least[s, a])
+            if most[s, a] > least[s, a] and weight > best * (1 + 1e-9):
+                best, chosen = weight, Split("count", (a,), start, stop, int((most[s, a] + least[s, a]) // 2))
+    rest = np.where(allowed, moved - whole, np.nan)
+    for p in np.flatnonzero(free):
+        weight = float(np.nanmax(rest[p]) - np.nanmin(rest[p]))
+        if weight > best * (1 + 1e-9):
+            best, chosen = weight, Split("at", start=int(p))
+    return chosen
+
+
+def _spans(length: int) -> list[tuple[int, int]]:
+    spans = [(0, length)]
+    for n_parts in (2, 4):
+        cuts = [length * i // n_parts for i in range(n_parts + 1)]
+        spans += [(a, b) for a, b in pairwise(cuts) if b - a > 1]
+    return spans
+
+
+def _count_ranges(paths: Paths, spans: list[tuple[int, int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the least and the largest count of each letter in each span. Shapes: [span, letter]."""
+    n_letters, length = paths.n_letters, paths.length
+    terms = np.zeros((length, n_letters, len(spans), n_letters))
+    for s, (start, stop) in enumerate(spans):
+        for a in range(n_letters):
+            terms[start:stop, a, s, a] = 1.0
+    flat = terms.reshape(length, n_letters, -1)
+    both = paths.largest(np.concatenate([flat, -flat], axis=2)).reshape(2, len(spans), n_letters)
+    return -both[1].astype(np.int64), both[0].astype(np.int64)

@@ -1,0 +1,194 @@
+"""What follows the attention at the read position, on affine forms: layer norm, MLP, layer norm, differences of logits.
+
+It bounds every decision of an answer over a set of residual vectors. Where one form is too coarse the set is cut along
+its own noise symbols, the widest first. It refuses to know which inputs the vectors come from.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.network import Array, Network, Norm
+from extract.readout import ReadOut
+from extract.verify.affine import Affine, Floats, Map, gamma
+
+#: Symbols that add up to less than this share of a vector's spread are folded into its radius before the last norm.
+_FOLDED_SHARE = 0.01
+#: Cutting is given up after so many pieces if more than this share of the doubt is left.
+_EARLY, _TOO_SLOW = 8, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Vectors ``centre + axes @ z`` with z between ``low`` and ``high``, off by at most ``slip`` in each coordinate.
+
+    Shapes: ``centre``, ``slip`` [d_model]; ``axes`` [d_model, axis]; ``low``, ``high`` [axis].
+    """
+
+    centre: Floats
+    axes: Floats
+    low: Floats
+    high: Floats
+    slip: Floats
+
+    def form(self) -> Affine:
+        """Return the vectors as an affine form, one symbol per axis."""
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        half = half * (1 + 1e-15) + 1e-15 * np.abs(middle)
+        size = np.abs(self.centre) + np.abs(self.axes) @ (np.abs(middle) + half)
+        radius = (self.slip + gamma(len(half) + 4) * size) * (1 + 2.0**-30)
+        return Affine(self.centre + self.axes @ middle, self.axes * half, radius)
+
+    def halves(self, axis: int) -> tuple[Cell, Cell]:
+        """Return the two halves along an axis."""
+        middle = (self.low[axis] + self.high[axis]) / 2
+        high, low = self.high.copy(), self.low.copy()
+        high[axis] = low[axis] = middle
+        return (
+            Cell(self.centre, self.axes, self.low, high, self.slip),
+            Cell(self.centre, self.axes, low, self.high, self.slip),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Lower bounds of the decisions' margins over one cell [decision], the form they came from, and the part of each
+    that is linear in the cell's axes [decision, axis]."""
+
+    least: Floats
+    form: Affine
+    linear: Floats
+
+
+class FinalStage:
+    """The stages after one layer's attention, as maps with their own rounding."""
+
+    def __init__(self, network: Network, readout: ReadOut) -> None:
+        layer, a = network.layers[0], network.architecture
+        self.readout, self.kind, self.eps = readout, a.activation, a.norm_eps
+        self.has_norm = layer.norm_mlp is not None
+        self.has_final_norm = network.norm_final is not None
+        self._into = _folded(layer.norm_mlp, layer.W_in, layer.b_in)
+        self._out = _folded(None, layer.W_out, layer.b_out)
+        self._network = network
+        self._maps: dict[tuple[int, ...], Map] = {}
+
+    def decisions(self, answer: tuple[int, ...]) -> Map:
+        """Return the map from the last normalised vector to the margins that must be positive for an answer.
+
+        ``answer``: the place of the chosen output among the read-out's choices, or 0 or 1 for each label.
+        """
+        if answer not in self._maps:
+            choices = list(self.readout.choices)
+            columns = self._network.W_U[:, choices].astype(np.float64)
+            bias = self._network.b_U[choices].astype(np.float64)
+            if self.readout.kind == "multilabel":
+                signs = np.where(np.array(answer) > 0, 1.0, -1.0)
+                matrix, sizes = columns * signs, np.abs(columns)
+                shift, slips = signs * (bias - self.readout.threshold), np.abs(bias) + abs(self.readout.threshold)
+            else:
+                own = answer[0]
+                others = [i for i in range(len(choices)) if i != own]
+                matrix, sizes = (
+                    columns[:, [own]] - columns[:, others],
+                    np.abs(columns[:, [own]]) + np.abs(columns[:, others]),
+                )
+                shift, slips = bias[own] - bias[others], np.abs(bias[own]) + np.abs(bias[others])
+            self._maps[answer] = _with_norm(self._network.norm_final, matrix, sizes, shift, gamma(3) * slips)
+        return self._maps[answer]
+
+    def bound(self, x: Affine, answer: tuple[int, ...]) -> Bounds:
+        """Bound the margins of an answer's decisions over a form of residual vectors."""
+        n_axes = x.noise.shape[1]
+        z = x
+        if self.has_norm:
+            centred = x.centred()
+            z = centred.times(centred.square_mean(self.eps).inverse_root())
+        y = x.plus(z.mapped(self._into).activated(self.kind).mapped(self._out))
+        y = y.trimmed(n_axes, _FOLDED_SHARE)
+        head = self.decisions(answer)
+        if self.has_final_norm:
+            y = y.centred()
+            plain = Map(head.matrix, np.zeros_like(head.shift), head.sizes, np.zeros_like(head.slips), head.roundings)
+            root = y.square_mean(self.eps).inverse_root()
+            product = y.mapped(plain).times(root)
+            shift = Affine(head.shift, np.zeros((len(head.shift), 0)), head.slips)
+            margins = shift.plus(product)
+        else:
+            margins = y.mapped(head)
+        least = margins.centre - margins.reach
+        least = least - gamma(4) * (np.abs(margins.centre) + margins.reach)
+        least = np.where(np.isfinite(least), least, -np.inf)
+        return Bounds(np.asarray(least), margins, margins.noise[:, :n_axes])
+
+    def least(
+        self, cell: Cell, answer: tuple[int, ...], max_cells: int, below: Callable[[Floats], Floats]
+    ) -> tuple[float, int, Bounds]:
+        """Return a lower bound of all margins over a cell, the pieces it took and the bounds over the whole cell.
+
+        ``below(directions)`` bounds ``directions @ z`` from below over all z that occur, [decision, axis] ->
+        [decision]; what occurs need not fill the cell. Cutting ends when every piece is positive, or when the first
+        cuts have gained little.
+        """
+        whole = self._improved(cell, answer, below)
+        pieces = [(float(whole.least.min()), 0, cell, whole)]
+        n_pieces = number = 1
+        start = pieces[0][0]
+        while pieces[0][0] <= 0 and n_pieces < max_cells:
+            if n_pieces == _EARLY and pieces[0][0] < _TOO_SLOW * start:
+                break
+            _, _, worst, bounds = heapq.heappop(pieces)
+            for half in worst.halves(self._axis(worst, bounds)):
+                part = self._improved(half, answer, below)
+                heapq.heappush(pieces, (float(part.least.min()), number, half, part))
+                number += 1
+            n_pieces += 1
+        return pieces[0][0], n_pieces, whole
+
+    def _improved(self, cell: Cell, answer: tuple[int, ...], below: Callable[[Floats], Floats]) -> Bounds:
+        """Return the bounds over a cell, their linear part bounded over what occurs where that is better."""
+        with np.errstate(all="ignore"):
+            found = self.bound(cell.form(), answer)
+        failing = np.flatnonzero(found.least <= 0)
+        if not len(failing) or not np.isfinite(found.least[failing]).all():
+            return found
+        half, middle = (cell.high - cell.low) / 2, (cell.low + cell.high) / 2
+        half = half * (1 + 1e-15) + 1e-15 * np.abs(middle)
+        safe = np.where(half > 0, half, 1.0)
+        directions = np.where(half > 0, found.linear[failing] / safe, 0.0)
+        size = np.abs(directions) @ (np.abs(middle) + half)
+        by_cell = np.abs(found.linear[failing]).sum(axis=1)
+        lowest = below(directions) - directions @ middle - gamma(len(half) + 8) * size
+        gain = np.maximum(lowest + by_cell * (1 - 1e-12), 0.0)
+        least = found.least.copy()
+        least[failing] += np.where(np.isfinite(gain), gain * (1 - 1e-12), 0.0)
+        return Bounds(least, found.form, found.linear)
+
+    @staticmethod
+    def _axis(cell: Cell, bounds: Bounds) -> int:
+        """Return the axis to cut: the one along which the vectors are spread the most."""
+        spread = (cell.high - cell.low) * np.sqrt((cell.axes * cell.axes).sum(axis=0))
+        return int(spread.argmax())
+
+
+def _folded(norm: Norm | None, weights: Array, bias: Array) -> Map:
+    matrix = weights.astype(np.float64)
+    return _with_norm(norm, matrix, np.abs(matrix), bias.astype(np.float64), np.zeros(matrix.shape[1]))
+
+
+def _with_norm(norm: Norm | None, matrix: Floats, sizes: Floats, shift: Floats, slips: Floats) -> Map:
+    """Return x -> norm(x) @ matrix + shift, the norm's gain and shift only, as a map of columns."""
+    if norm is None:
+        return Map(matrix.T.copy(), shift, sizes.T.copy(), slips, 3)
+    gain, offset = norm.weight.astype(np.float64), norm.bias.astype(np.float64)
+    moved = offset @ matrix + shift
+    slip = slips + gamma(len(matrix) + 6) * (np.abs(offset) @ sizes + np.abs(shift))
+    return Map((matrix * gain[:, None]).T.copy(), moved, (sizes * np.abs(gain)[:, None]).T.copy(), slip, 5)
+
+
+__all__ = ["Bounds", "Cell", "FinalStage", "NDArray"]

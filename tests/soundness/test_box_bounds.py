@@ -1,0 +1,269 @@
+"""Bounds over boxes against brute force on random tiny networks: every input inside its box's claim, always.
+
+Listing is switched off, so that whatever is decided is decided by bounds; the checker's own bounds are held to the same
+inputs. Networks of every architecture the bounds are for are drawn, with and without positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from extract.check.answers import Model
+from extract.check.boxes import BoxCheck, is_bounded
+from extract.check.forward import Forward
+from extract.check.program import parse
+from extract.check.promise import Totals
+from extract.check.reader import Unreadable, read_network
+from extract.check.slices import answering, whole_slice
+from extract.check.spec import read_task
+from extract.domain import Domain
+from extract.lang.machine import program_machine
+from extract.lang.syntax import parse_program
+from extract.lang.terms import Program
+from extract.network import Network
+from extract.verify import box_proof
+from extract.verify.box_proof import BoxProver, BoxResult
+from extract.verify.boxes import Node, Split
+from extract.verify.paths import Paths, read_paths
+from tests.networks import random_network, write_gpt2, write_neutral
+from tests.unit.verify.enumeration_cases import BruteOracle, make_domain
+
+PROGRAMS = {
+    "argmax": "output = 'a' if count(tokens == 'a') < count(tokens == 'b') else 'b'",
+    "multilabel": "output['a'] = count(tokens == 'a') < count(tokens == 'b')\noutput['b'] = any(tokens == 'b')",
+}
+
+
+def drawn_case(seed: int, length: int) -> tuple[Network, Domain, Program, str]:
+    """A network, a domain of one length and a program, all drawn from a seed; and the program's text."""
+    rng = np.random.default_rng(seed)
+
+    def pick(*choices: Any) -> Any:
+        return choices[int(rng.integers(len(choices)))]
+
+    network = random_network(
+        seed, 1, 8, pick(1, 2, 4), 5, 2 * length + 8, attention=pick("causal", "bidirectional"),
+        norm=pick("layernorm", "layernorm", "none"), activation=pick("gelu_tanh", "gelu_erf", "relu", "silu"),
+        spread=pick(0.1, 0.3, 0.6, 1.0), has_positions=pick(True, True, False),
+    )  # fmt: skip
+    kind = pick("argmax", "multilabel")
+    readout: dict[str, Any] = {"kind": kind, "at": pick("last", "last", "first")}
+    if pick(True, False):
+        readout["choices"] = ("a", "b")
+    domain = make_domain(
+        alphabet=("a", "b", "c")[: pick(2, 3)],
+        template=pick("<s> {x}", "{x}", "<s> {x} <e>", "{x} {x[0]} <e>"),
+        promise=pick(None, {"where": "count(tokens == 'a') != count(tokens == 'b')"}),
+        min_length=length, max_length=length, offsets=(0, 3), **readout,
+    )  # fmt: skip
+    return network, domain, parse_program(PROGRAMS[kind], "value" if kind == "argmax" else "multilabel"), PROGRAMS[kind]
+
+
+def paths_of(domain: Domain, program: Program, length: int) -> Paths:
+    machine = program_machine(program, domain.vocabulary, domain.readout, length)
+    graph = domain.graph_at(length)
+    assert machine is not None and graph is not None
+    answers: dict[tuple[int, ...], int] = {}
+    found = read_paths(
+        graph, length, machine.start(), lambda s, p, a: machine.step(s, p, domain.alphabet[a]),
+        lambda s: answers.setdefault(machine.answer(s, length), len(answers)),
+    )  # fmt: skip
+    assert found is not None
+    return found
+
+
+def leaves(node: Node, paths: Paths) -> Iterator[tuple[Node, Paths]]:
+    """Every leaf with its strings, the tree's splits applied again."""
+    assert node.size == paths.size
+    if node.split is None:
+        yield node, paths
+        return
+    parts = node.split.apply(paths)
+    assert [key for key, _ in node.children] == [key for key, _ in parts]
+    for (_, child), (_, part) in zip(node.children, parts, strict=True):
+        yield from leaves(child, part)
+
+
+def assert_right(result: BoxResult, domain: Domain, program: Program, oracle: BruteOracle) -> int:
+    """Check every leaf against brute force; return the number of inputs decided by bounds."""
+    n_bounded = total = 0
+    ids = np.array(domain.alphabet)
+    for node, paths in leaves(result.tree, paths_of(domain, program, result.length)):
+        said = result.answers[int(paths.labels[0])]
+        assert set(paths.labels.tolist()) == {int(paths.labels[0])}
+        strings = paths.strings()
+        total += len(strings)
+        assert node.agree + node.disagree + node.undecided == len(strings)
+        if node.kind == "open":
+            assert node.agree == node.disagree == 0
+            continue
+        answers = [oracle.answer_one(tuple(int(t) for t in ids[string]), result.offset) for string in strings]
+        right = sum(tuple(cells) == said for cells, _ in answers)
+        assert node.agree <= right and node.disagree <= len(strings) - right
+        if node.kind == "bounded":
+            n_bounded += len(strings)
+            assert {tuple(cells) for cells, _ in answers} == {node.model}
+            assert min(margin for _, margin in answers) >= node.least - 1e-9
+    assert total == domain.size_at(result.length)
+    for letters in result.different:
+        tokens = tuple(int(ids[a]) for a in letters)
+        label = paths_of(domain, program, result.length).label_of(letters)
+        assert tuple(oracle.answer_one(tokens, result.offset)[0]) != result.answers[label]
+    return n_bounded
+
+
+def check_seed(seed: int, length: int, max_boxes: int) -> int:
+    network, domain, program, _ = drawn_case(seed, length)
+    prover, oracle = BoxProver(network, domain), BruteOracle(network, domain)
+    n_bounded = 0
+    for offset in domain.offsets:
+        result = prover.prove(program, length, offset, max_boxes)
+        assert isinstance(result, BoxResult)
+        n_bounded += assert_right(result, domain, program, oracle)
+    return n_bounded
+
+
+@pytest.fixture
+def no_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(box_proof, "_SMALL_WORK", 0)
+    monkeypatch.setattr(box_proof, "_LISTED_WORK", 0)
+
+
+@pytest.mark.usefixtures("no_lists")
+def test_every_input_lies_in_its_boxs_claim() -> None:
+    assert sum(check_seed(seed, 4, 12) for seed in range(16)) > 400
+
+
+def test_lists_and_bounds_together() -> None:
+    for seed in range(100, 106):
+        check_seed(seed, 5, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_lists")
+def test_every_input_lies_in_its_boxs_claim_on_many_networks() -> None:
+    assert sum(check_seed(seed, 3 + seed % 4, 20) for seed in range(1000, 1300)) > 20_000
+
+
+def test_a_bound_holds_whatever_its_sign() -> None:
+    """Bounds that decide nothing are still bounds: over whole lengths, cut or not."""
+    for seed in range(30, 60):
+        network, domain, program, _ = drawn_case(seed, 4)
+        prover, oracle = BoxProver(network, domain), BruteOracle(network, domain)
+        run = prover._run(4, 0, ((0,),))
+        whole = paths_of(domain, program, 4)
+        query = run.query_letter
+        parts = [whole] if query is None else [part for _, part in Split("at", start=query).apply(whole)]
+        for part in parts:
+            strings = part.strings()
+            with np.errstate(all="ignore"):
+                below, cell, _, _ = prover._bounds(run, part, prover._sums(run, part))
+            rows = [oracle.answer_one(tuple(domain.alphabet[a] for a in s), 0) for s in strings.tolist()]
+            for answer in {tuple(cells) for cells, _ in rows}:
+                codes = domain.vocabulary.output_codes[list(domain.readout.choices)].tolist()
+                inside = answer if domain.readout.kind == "multilabel" else (codes.index(answer[0]),)
+                margins = [margin if tuple(cells) == answer else 0.0 for cells, margin in rows]
+                for max_cells in (1, 6):
+                    with np.errstate(all="ignore"):
+                        least = prover.final.least(cell, inside, max_cells, below)[0]
+                    assert least <= min(margins) + 1e-9
+
+
+def test_one_input_that_differs_is_never_proved_away() -> None:
+    """A program that is the model but for one input, as a table of numbered strings."""
+    for seed in range(40):
+        network, domain, _, _ = drawn_case(seed, 4)
+        if domain.readout.kind != "argmax":
+            continue
+        oracle, prover = BruteOracle(network, domain), BoxProver(network, domain)
+        names, entries = domain.vocabulary, []
+        rows = [tuple(int(t) for t in row) for row in domain.tokens(4, 0, domain.size_at(4))]
+        wrong = int(np.random.default_rng(seed).integers(len(rows)))
+        for i, row in enumerate(rows):
+            number = sum((t + 1) * 6 ** (3 - p) for p, t in enumerate(row))
+            told = [names.name(int(c)) for c in names.output_codes[list(domain.readout.choices)]]
+            said = names.name(oracle.answer_one(row, 0)[0][0])
+            entries.append(
+                f"{number}: {next(n for n in told if n != said) if i == wrong else said!r}".replace("''", "'")
+            )
+        entries = [e if "'" in e else e.replace(": ", ": '") + "'" for e in entries]
+        digits = ", ".join(f"{n!r}: {t + 1}" for t, n in enumerate(names.names))
+        text = (f"output = table(last(everywhere, horner(table(tokens, {{{digits}}}, 0), 6, 0), 0), "
+                f"{{{', '.join(entries)}}}, 'a')")  # fmt: skip
+        result = prover.prove(parse_program(text, "value"), 4, 0)
+        assert isinstance(result, BoxResult)
+        parts = result.tree.leaves()
+        assert sum(leaf.agree for leaf in parts) < len(rows)
+        assert sum(leaf.disagree for leaf in parts) <= 1
+
+
+def checked_case(folder: Path, seed: int, layout: str = "gpt2") -> tuple[BoxCheck, Totals, int]:
+    """The checker's view of a random network and a task, one entry of boxes at hand; ``neutral`` ones have what GPT-2
+    lacks: biased logits and a scale of any sign."""
+    rng = np.random.default_rng(seed)
+    network = random_network(
+        seed, 1, 8, int(rng.choice([1, 2, 4])), 5, 12, spread=float(rng.choice([0.1, 0.3, 0.6, 1.0])),
+        activation=str(rng.choice(["gelu_tanh", "gelu_erf", "relu", "silu"])),  # type: ignore[arg-type]
+    )  # fmt: skip
+    if layout == "gpt2":
+        write_gpt2(network, folder)
+    else:
+        write_neutral(replace(network, b_U=rng.normal(0, 3, 5).astype(np.float32)), folder, attention_scale=-0.4)
+    kind = str(rng.choice(["argmax", "multilabel"]))
+    template = str(rng.choice(["<s> {x}", "{x}", "{x} {x[0]} <e>"]))
+    text = (
+        'version = 1\nname = "case"\n[tokens]\nvocab = ["a", "b", "c", "<s>", "<e>"]\n[domain]\nmin_length = 5\n'
+        f'max_length = 5\ntemplate = "{template}"\nalphabet = ["a", "b", "c"]\noffsets = [2]\n'
+        f'[readout]\nat = "{rng.choice(["last", "first"])}"\nkind = "{kind}"\n'
+    )
+    (folder / "spec.toml").write_text(text)
+    task = read_task(folder / "spec.toml", 5, [2])
+    lets = parse(PROGRAMS[kind])
+    entry = {"length": 5, "offset": 2}
+    check = BoxCheck(task, Model(task, Forward(read_network(folder))), lets, entry, [])
+    return check, answering(task, lets), 5
+
+
+@pytest.mark.parametrize("layout", ("gpt2", "neutral"))
+def test_the_checkers_bounds_never_confirm_what_is_false(layout: str, tmp_path: Path) -> None:
+    n_confirmed = n_refused = 0
+    for seed in range(16):
+        check, program, length = checked_case(tmp_path / str(seed), seed, layout)
+        rng = np.random.default_rng(seed)
+        whole = whole_slice(check.task, program, length)
+        assert whole is not None
+        for _ in range(4):
+            part = whole
+            for _ in range(int(rng.integers(1, 4))):
+                letter, n, is_more = int(rng.integers(3)), int(rng.integers(length)), bool(rng.random() < 0.5)
+                by_letter = rng.random() < 0.6
+                part = (part.at(n, letter) if by_letter else part.counting([letter], 0, 5, n % 3, is_more)) or part
+            tokens = check.task.alphabet[part.all()]
+            cells, _, _ = check.model.answers(tokens, 2, tokens)
+            same = bool((cells == cells[0]).all())
+            try:
+                found = check.bounded(part, cells[0].tolist())
+            except Unreadable:
+                found = False
+            assert same or not found
+            n_confirmed, n_refused = n_confirmed + found, n_refused + (not found)
+            assert part.size() == len(tokens)
+    assert n_confirmed > 10 and n_refused > 5
+
+
+@pytest.mark.parametrize("lacking", ({"norm": "none"}, {"d_mlp": 0}))
+def test_what_the_bounds_are_not_for_is_refused(lacking: dict[str, Any], tmp_path: Path) -> None:
+    """Without norms or an MLP neither side offers bounds, and the checker takes none."""
+    network = random_network(1, 1, 8, 2, 5, 12, **lacking)
+    write_neutral(network, tmp_path / "network")
+    whole = checked_case(tmp_path / "whole", 1, "neutral")[0]
+    assert is_bounded(whole.task, whole.model.forward.weights)
+    assert not is_bounded(whole.task, read_network(tmp_path / "network"))
+    assert box_proof.refusal(network, make_domain(), "real") == "bounds are for layer norms and an MLP"
+    assert box_proof.refusal(random_network(1, 1, 8, 2, 5, 12), make_domain(), "real") is None
