@@ -212,11 +212,15 @@ def check_command(common: Options, options: Options) -> int:
     with Screen(common["color"], quiet=common["quiet"]) as screen:
         screen.phase("check")
         found = recheck(options["certificate"], options["checkpoint"], options["spec"], options["full"], screen)
-    report = CheckReport("extract.check/1", found.accepted, found.reasons, found.coverage, count(found.n_reevaluated))
+    report = CheckReport(
+        "extract.check/1", found.accepted, found.is_doubt, found.reasons, found.coverage, count(found.n_reevaluated)
+    )
     if options["as_json"]:
         write_data(to_json(report))
     else:
         write_lines(check_lines(report), common["color"])
+    if found.is_doubt:
+        return BudgetError.exit_code
     return 0 if found.accepted else SoundnessAlarm.exit_code
 
 

@@ -106,3 +106,7 @@ class BudgetError(ExtractError):
 
     exit_code = 3
     code = "budget"
+
+
+class UnconfirmedError(BudgetError):
+    """The independent checker contradicts nothing, but its own rounding bounds do not confirm a claim."""

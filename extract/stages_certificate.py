@@ -13,7 +13,7 @@ from pathlib import Path
 from extract.certificate_file import certificate_bytes, status_of
 from extract.check.check import CheckResult, check_certificate
 from extract.check.reader import Unreadable
-from extract.errors import BudgetError, CertificateError, SoundnessAlarm
+from extract.errors import BudgetError, CertificateError, SoundnessAlarm, UnconfirmedError
 from extract.outcome import Certificate, Counterexample, Tally
 from extract.progress import Progress
 from extract.report.files import write_file
@@ -51,13 +51,15 @@ def certify(
     ``exceptions`` are the inputs that differ, in canonical order, as many as a certificate lists. Lengths whose boxes
     the checker's own bounds do not confirm are left out of the claim: they are undecided.
     Raises:  SoundnessAlarm with the checker's reasons if it does not accept the claim; BudgetError if it does not know
-             how to check one that was not made by enumeration.
+             how to check one that was not made by enumeration; UnconfirmedError if its own bounds are too loose for it.
     """
     progress.phase("check")
     data, found = _checked(subject, certificate, exceptions, progress)
     if found.unproved and len(found.reasons) == len(found.unproved):
         certificate = without_boxes(certificate, found.unproved)
         data, found = _checked(subject, certificate, exceptions, progress)
+    if found.is_doubt:
+        raise UnconfirmedError(f"the independent checker's own bounds do not confirm it: {found.reasons[0]}")
     if not found.accepted:
         raise SoundnessAlarm(
             f"the independent checker rejects the certificate: {'; '.join(found.reasons[:3])}",
@@ -120,6 +122,11 @@ def certify_first(
             continue
         try:
             found = certify(subject, item.certificate, item.differences, progress)
+        except UnconfirmedError as error:
+            # a difference that replays refutes whatever cannot be counted
+            is_refuted = item.status == "refuted"
+            confirmed.append(replace(item, status="refuted" if is_refuted else "undecided", reason=error.message))
+            continue
         except BudgetError as error:
             if not rank:
                 raise

@@ -1,4 +1,5 @@
-"""``python -m extract.check CERT CKPT [--spec S] [--full]``: exit 0 accepted, 5 rejected, 4 unreadable."""
+"""``python -m extract.check CERT CKPT [--spec S] [--full]``: exit 0 accepted, 3 not
+confirmed, 5 rejected, 4 unreadable."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ def main() -> int:
     except Unreadable as error:
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
         return 4
-    sys.stdout.write("\n".join(["accepted" if found.accepted else "rejected", *found.reasons, found.coverage]) + "\n")
-    return 0 if found.accepted else 5
+    word = "accepted" if found.accepted else "not confirmed" if found.is_doubt else "rejected"
+    sys.stdout.write("\n".join([word, *found.reasons, found.coverage]) + "\n")
+    return 0 if found.accepted else 3 if found.is_doubt else 5
 
 
 if __name__ == "__main__":

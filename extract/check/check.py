@@ -40,7 +40,8 @@ class CheckResult:
     """What the check found: ``reasons`` is empty exactly if the certificate is accepted; ``coverage`` is a sentence.
 
     ``n_reevaluated`` counts inputs in the regions; ``regions`` those regions whose digest was computed again;
-    ``unproved`` are lengths and offsets whose boxes our own bounds do not confirm, a reason each among the others.
+    ``unproved`` are lengths and offsets whose boxes our own bounds do not confirm, a reason each among the others;
+    ``n_doubts`` counts the reasons that say no more than that our own rounding bound is above a margin.
     """
 
     accepted: bool
@@ -49,6 +50,12 @@ class CheckResult:
     n_reevaluated: int = 0
     regions: int = 0
     unproved: tuple[tuple[int, int], ...] = ()
+    n_doubts: int = 0
+
+    @property
+    def is_doubt(self) -> bool:
+        """Whether nothing contradicts the claim, and only our own rounding bounds fall short of confirming it."""
+        return 0 < self.n_doubts == len(self.reasons)
 
 
 class _Rejected(Exception):
@@ -139,7 +146,7 @@ class _Check:
         self.unproved: list[tuple[int, int]] = []
         self.n_differ = self.n_leaves = 0
         self.listed: list[tuple[int, int, int]] = []
-        self.n_done = self.n_whole = 0
+        self.n_done = self.n_whole = self.n_doubts = 0
 
     def read_out(self, source: Weights | TableRows, semantics: Any) -> Model | TableAnswers:
         """Return the model as the task reads it, with numbers of the semantics claimed."""
@@ -154,6 +161,11 @@ class _Check:
         """Note a reason, on one line, unless the condition holds."""
         if not holds:
             self.reasons.append(" ".join(reason.split()))
+
+    def doubt(self, reason: str) -> None:
+        """Note a reason that contradicts nothing: our own bound on the rounding error is above a margin."""
+        self.n_doubts += 1
+        self.reasons.append(" ".join(reason.split()))
 
     def run(self, seed: bytes, budget: float, progress: Any) -> CheckResult:
         """Check the numbers, the exceptions, then the regions; or what another method has instead of regions."""
@@ -184,7 +196,7 @@ class _Check:
         if self.boxes:
             coverage += f"; bounded again {self.n_leaves} boxes of {len(self.boxes)} lengths"
         facts = (coverage, self.n_done, self.n_whole, tuple(self.unproved))
-        return CheckResult(not self.reasons, tuple(self.reasons), *facts)
+        return CheckResult(not self.reasons, tuple(self.reasons), *facts, n_doubts=self.n_doubts)
 
     def box(self, entry: dict[str, Any]) -> None:
         """Check a length decided box by box again; what we cannot confirm is unproved, and no reason to think worse."""
@@ -276,10 +288,10 @@ class _Check:
                 *self.evaluate(ranks, length, self.offsets[o]), entries, strict=True
             ):
                 shown = [[self.task.name(int(c)) for c in cells if c != ABSENT] for cells in (model, program)]
-                right = shown == [entry["model"], entry["program"]] and bool(
-                    (model != program).any() and margin > bound
-                )
+                right = shown == [entry["model"], entry["program"]] and bool((model != program).any())
                 self.reject(right, f"exception {entry['tokens']}: replays as model {shown[0]}, program {shown[1]}")
+                if right and not margin > bound:
+                    self.doubt(f"exception {entry['tokens']}: its margin {margin} is within our rounding bound {bound}")
 
     def evaluate(self, ranks: Ints, length: int, offset: int) -> tuple[Ints, Ints, Any, Any]:
         """Return the model's and the program's cells of inputs of one length, the model's margins and bounds."""
@@ -326,7 +338,9 @@ class _Check:
         claimed = math.inf if r["min_margin"] is None else r["min_margin"]
         self.n_done += stop - start
         text = f"{place}: {fragile} margins are within the rounding bound, {r['undecided']} counted undecided"
-        self.reject(fragile <= r["undecided"], text)
+        if fragile > r["undecided"]:
+            self.doubt(text)
+            return
         text = f"{place}: the least margin is {least}, claimed {r['min_margin']}"
         self.reject(claimed <= least + slack or r["agree"] + r["disagree"] == 0, text)
         listed, certain = self.inside(r, start, stop), found

@@ -252,10 +252,14 @@ class SizeReport(Part, frozen=True):
 
 
 class CheckReport(Part, frozen=True):
-    """What the independent checker found, as ``extract check --json`` prints it; no reasons means accepted."""
+    """What the independent checker found, as ``extract check --json`` prints it; no reasons means accepted.
+
+    ``undecided`` says that the reasons contradict nothing: the checker's own rounding bounds are above some margins.
+    """
 
     schema: Literal["extract.check/1"]
     accepted: bool
+    undecided: bool
     reasons: tuple[str, ...]
     coverage: str
     inputs_evaluated: Count

@@ -34,6 +34,8 @@ def fact_lines(facts: Iterable[tuple[str, str]]) -> list[Text]:
 def check_lines(report: CheckReport) -> list[Text]:
     """Return the screen of a re-check."""
     word, style = (" ACCEPTED  ", "bold green") if report.accepted else (" REJECTED  ", "bold red")
+    if report.undecided:
+        word, style = " NOT CONFIRMED  ", "bold yellow"
     lines = [Text.assemble((word, style), report.coverage)]
     return lines + [Text(f"   {reason}") for reason in report.reasons]
 

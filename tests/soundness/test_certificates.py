@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from extract.certificate_file import seal, self_digest
+from extract.check import check
 from tests.networks import random_network, write_gpt2
 from tests.soundness.certificates import Case, status_of, table_program, write_case
 
@@ -383,3 +384,20 @@ def test_unevaluated_lengths_are_undecided(exact: Case) -> None:
     assert found.accepted, found.reasons
     value["claim"]["status"] = "proved"
     assert not exact.check(value).accepted
+
+
+@pytest.mark.parametrize("name", ["exact", "excepted"])
+def test_a_bound_above_a_margin_is_a_doubt_and_no_contradiction(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checker with a coarse arithmetic confirms nothing, and says so; an edit it can see it still rejects."""
+    case = request.getfixturevalue(name)
+    assert case.check().accepted
+    monkeypatch.setattr(check, "DOUBLE", 2.0**-8)
+    found = case.check()
+    assert found.is_doubt and not found.accepted
+    assert all("rounding bound" in reason for reason in found.reasons)
+    edited = copy.deepcopy(case.value)
+    edited["claim"]["agree"] = str(int(edited["claim"]["agree"]) - 1)
+    found = case.check(edited)
+    assert not found.accepted and not found.is_doubt
