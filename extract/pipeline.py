@@ -154,6 +154,8 @@ def _synthesis(
         )  # fmt: skip
     except KeyboardInterrupt:
         found = Synthesis((), "none", Spent(), None, None, {}, (), 0, "interrupt")
+    if found.budget_hit == "interrupt":
+        verifier.is_interrupted = True  # what is said from here on is what is known: no bounds, no more enumeration
     return found if found.candidates else replace(found, candidates=verifier.best_so_far())
 
 
