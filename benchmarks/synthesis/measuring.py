@@ -25,7 +25,7 @@ class Limits:
 
     seconds: float = 60.0
     candidates: int = 0
-    memory_bytes: int = 2 << 30
+    memory_bytes: int = 1 << 30
     seed: int = 0
 
 

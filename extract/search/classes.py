@@ -165,12 +165,6 @@ class Classes:
             self._blocks.clear()
         return self._held[start:stop]
 
-    def release(self) -> None:
-        """Drop the words of every row; hashes, ids and provenance stay."""
-        self._blocks.clear()
-        self._held = np.empty((0, self.n_words), dtype=np.uint64)
-        self.n_held = 0
-
     def level(self, cost: int) -> tuple[int, int]:
         """Return the first row and the end of one cost; equal if there is none."""
         return self.levels.get(cost, (0, 0))

@@ -19,7 +19,7 @@ from extract.lang.syntax import print_term
 from extract.lang.terms import Term
 from extract.oracle import Oracle, ProbeSet
 from extract.search.builders import reading_effort
-from extract.search.frame import frame_of
+from extract.search.frame import Frame, frame_of
 from extract.search.goals import Goal, goals_of
 
 _MOST_KEPT = 12
@@ -74,7 +74,7 @@ class Gate:
         self.frame = frame_of(probes, vocabulary, readout, self._prompts[0])
         goals = goals_of(probes, self.frame, readout, vocabulary)
         self.states = [GoalState(goal, goal) for goal in goals]
-        self.probe_batch = self._batch(probes, self._prompts[0])
+        self.probe_batch = self._batch(probes, self.frame)
         self._seen: set[tuple[int, Term]] = set()
         self._ask(gate)
 
@@ -145,12 +145,11 @@ class Gate:
         frame = frame_of(gate, vocabulary, readout, self._prompts[1])
         for state, goal in zip(self.states, goals_of(gate, frame, readout, vocabulary), strict=True):
             state.gate = goal
-        self.batch = self._batch(gate, self._prompts[1])
+        self.batch = self._batch(gate, frame)
 
-    def _batch(self, probes: ProbeSet, prompts: Lengths | None) -> Batch:
-        vocabulary, readout = self.oracle.domain.vocabulary, self.oracle.domain.readout
-        n_steps = frame_of(probes, vocabulary, readout).care.shape[1]
-        return Batch(probes.inputs.codes(vocabulary), probes.inputs.lengths, max(n_steps, 1), prompts)
+    def _batch(self, probes: ProbeSet, frame: Frame) -> Batch:
+        codes = probes.inputs.codes(self.oracle.domain.vocabulary)
+        return Batch(codes, probes.inputs.lengths, max(frame.care.shape[1], 1), frame.prompts)
 
     def _right(self, term: Term, batch: Batch, goal: Goal) -> NDArray[np.bool_]:
         values = evaluate_term(term, batch, self.oracle.domain.vocabulary)
