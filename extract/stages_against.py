@@ -11,13 +11,12 @@ from extract.errors import ExtractError, UsageError
 from extract.lang.cost import program_cost
 from extract.lang.printing import print_program
 from extract.lang.promise import compile_promise
-from extract.lang.sorts import check_program
 from extract.lang.terms import Program
 from extract.progress import Progress
 from extract.report.comparison import ComparedLength, ComparisonReport, Difference, ProgramText
 from extract.report.report import ReadOutPart, count
 from extract.spec import load_spec, with_overrides
-from extract.stages_load import find_spec, located, read_program
+from extract.stages_load import find_spec, located, program_on
 from extract.stages_report import answer_names, domain_part
 from extract.stages_run import Stopwatch
 from extract.verify.against import Compared, compare_programs
@@ -55,21 +54,12 @@ def verify_against(request: AgainstRequest, progress: Progress | None = None) ->
     except ExtractError as error:
         raise located(error, str(path)) from error.__cause__
     texts = zip((request.left, request.right), request.places, strict=True)
-    left, right = (_program(domain, text, place) for text, place in texts)
+    left, right = (program_on(domain, text, place) for text, place in texts)
     watch.phase("verify")
     found = compare_programs(
         left, right, domain, seconds=request.seconds, memory_bytes=request.memory_bytes, progress=watch
     )
     return _report(left, right, domain, used.domain.template, loaded.digest, found, watch)
-
-
-def _program(domain: Domain, text: str, place: str) -> Program:
-    try:
-        program = read_program(text, domain.readout.at, domain.readout.kind)
-        check_program(program, domain.vocabulary, domain.readout)
-    except ExtractError as error:
-        raise located(error, place) from error.__cause__
-    return program
 
 
 def _report(

@@ -98,7 +98,11 @@ def program_for(subject: Subject, text: str, place: str) -> Program:
 
     Raises:  ProgramError naming the place of the text.
     """
-    domain = subject.domain
+    return program_on(subject.domain, text, place)
+
+
+def program_on(domain: Domain, text: str, place: str) -> Program:
+    """Parse a program and check that it fits a domain's tokens and read-out. Raises: as ``program_for``."""
     try:
         program = read_program(text, domain.readout.at, domain.readout.kind)
         check_program(program, domain.vocabulary, domain.readout)
