@@ -17,9 +17,24 @@ from extract.errors import CheckpointError
 Array = NDArray[np.float32]
 
 Attention = Literal["causal", "bidirectional"]
-NormKind = Literal["layernorm", "none"]
-Activation = Literal["gelu_tanh", "gelu_erf", "relu", "silu"]
-Positions = Literal["learned", "none"]
+NormKind = Literal["layernorm", "rms", "none"]
+NormPlace = Literal["before", "after"]
+Activation = Literal["gelu_tanh", "gelu_erf", "relu", "silu", "solu"]
+Positions = Literal["learned", "sinusoidal", "rotary", "none"]
+#: Which dimensions of a head a rotation pairs: i with i + d_head/2, or 2i with 2i + 1.
+Pairing = Literal["halves", "neighbours"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """Rotary positions: pair i of the first ``n_dims`` of a query or key turns by position * base^(-2i/n_dims).
+
+    Source:  Su et al. 2021, "RoFormer", section 3.2.
+    """
+
+    base: float
+    n_dims: int
+    pairing: Pairing
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +61,16 @@ class Architecture:
     positions: Positions
     attention_scale: tuple[float, ...]
     dtype: str
+    norm_place: NormPlace = "before"
+    rotary: Rotary | None = None
+    softmax_share: float = 1.0
+    masked_token: int | None = None
+    embed_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """A layer norm's gain and shift, each [d_model]."""
+    """A norm's gain and shift, each as wide as what is normed; the shift of an RMS norm is 0."""
 
     weight: Array
     bias: Array
@@ -58,9 +78,12 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One pre-norm block. Shapes: ``W_Q, W_K, W_V`` [head, d_model, d_head], their biases [head, d_head],
+    """One block. Shapes: ``W_Q, W_K, W_V`` [head, d_model, d_head], their biases [head, d_head],
     ``W_O`` [head, d_head, d_model], ``W_in`` [d_model, d_mlp], ``W_out`` [d_mlp, d_model]; activations multiply
-    from the left (``x @ W + b``). Without an MLP ``d_mlp`` is 0 and ``b_out`` is 0."""
+    from the left (``x @ W + b``). Without an MLP ``d_mlp`` is 0 and ``b_out`` is 0. Grouped keys and values are
+    stored once for each head. ``norm_query`` and ``norm_key`` [d_head] act on each head before its rotation. With
+    ``W_gate``, ``b_gate`` (as ``W_in``, ``b_in``) the hidden units are ``activation(x @ W_gate + b_gate) * (x @ W_in +
+    b_in)``; ``norm_hidden`` [d_mlp] acts on them after the activation."""
 
     norm_attention: Norm | None
     W_Q: Array
@@ -76,14 +99,32 @@ class Layer:
     b_in: Array
     W_out: Array
     b_out: Array
+    norm_query: Norm | None = None
+    norm_key: Norm | None = None
+    W_gate: Array | None = None
+    b_gate: Array | None = None
+    norm_hidden: Norm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A hidden layer before the unembedding: ``activation(norm(x @ W + b))``. Shapes: ``W`` [d_model, d_model],
+    ``b`` [d_model]."""
+
+    W: Array
+    b: Array
+    norm: Norm | None
+    activation: Activation
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """Architecture, weights and the sha256 of the file they came from.
 
-    Shapes: ``embed`` [d_vocab, d_model], ``pos_embed`` [n_ctx, d_model] or None, ``W_U`` [d_model, d_vocab_out],
-    ``b_U`` [d_vocab_out]. Weights are float32 whatever the file held, and finite; the constructor checks shapes.
+    Shapes: ``embed`` [d_vocab, d_model], ``pos_embed`` [n_ctx, d_model] or None (computed sinusoids are a table too),
+    ``embed_bias`` [d_model] added to every embedding or None, ``W_U`` [d_model, d_vocab_out], ``b_U`` [d_vocab_out];
+    ``head`` comes between ``norm_final`` and ``W_U``. Weights are float32 whatever the file held, and finite; the
+    constructor checks shapes.
     Raises:  CheckpointError naming the tensor, its shape and the expected shape.
     """
 
@@ -95,6 +136,8 @@ class Network:
     norm_final: Norm | None
     W_U: Array
     b_U: Array
+    embed_bias: Array | None = None
+    head: Head | None = None
 
     def __post_init__(self) -> None:
         for name, array, expected in self._expected_shapes():
@@ -116,6 +159,8 @@ class Network:
         rows: list[tuple[str, Array, tuple[int, ...]]] = [("embed", self.embed, (a.d_vocab, d))]
         if self.pos_embed is not None:
             rows.append(("pos_embed", self.pos_embed, (a.n_ctx, d)))
+        if self.embed_bias is not None:
+            rows.append(("embed_bias", self.embed_bias, (d,)))
         shapes = {
             "W_Q": (h, d, k), "b_Q": (h, k), "W_K": (h, d, k), "b_K": (h, k), "W_V": (h, d, k), "b_V": (h, k),
             "W_O": (h, k, d), "b_O": (d,), "W_in": (d, m), "b_in": (m,), "W_out": (m, d), "b_out": (d,),
@@ -124,9 +169,40 @@ class Network:
             rows += [(f"layers.{i}.{name}", getattr(layer, name), shape) for name, shape in shapes.items()]
             rows += _norm_shapes(f"layers.{i}.norm_attention", layer.norm_attention, d)
             rows += _norm_shapes(f"layers.{i}.norm_mlp", layer.norm_mlp, d)
+            rows += _norm_shapes(f"layers.{i}.norm_query", layer.norm_query, k)
+            rows += _norm_shapes(f"layers.{i}.norm_key", layer.norm_key, k)
+            rows += _norm_shapes(f"layers.{i}.norm_hidden", layer.norm_hidden, m)
+            if layer.W_gate is not None and layer.b_gate is not None:
+                rows += [(f"layers.{i}.W_gate", layer.W_gate, (d, m)), (f"layers.{i}.b_gate", layer.b_gate, (m,))]
         rows += _norm_shapes("norm_final", self.norm_final, d)
+        if self.head is not None:
+            rows += [("head.W", self.head.W, (d, d)), ("head.b", self.head.b, (d,))]
+            rows += _norm_shapes("head.norm", self.head.norm, d)
         rows += [("W_U", self.W_U, (d, a.d_vocab_out)), ("b_U", self.b_U, (a.d_vocab_out,))]
         return rows
+
+    @property
+    def beyond_gpt2(self) -> tuple[str, ...]:
+        """The parts of the function that GPT-2's kind (norms before sublayers, plain softmax, plain MLP) does not have.
+
+        Bounds and shared work that were derived for that kind say these by name and stand aside.
+        """
+        a = self.architecture
+        found = {
+            "RMS norm": a.norm == "rms",
+            "norms after the sum": a.norm_place == "after",
+            "rotary positions": a.rotary is not None,
+            "mixed attention": a.softmax_share != 1.0,
+            "masked keys": a.masked_token is not None,
+            "scaled embedding": a.embed_scale != 1.0,
+            "embedding bias": self.embed_bias is not None,
+            "hidden layer in the head": self.head is not None,
+            "SoLU": a.activation == "solu",
+            "norms of queries and keys": any(x.norm_query or x.norm_key for x in self.layers),
+            "gated MLP": any(x.W_gate is not None for x in self.layers),
+            "norm inside the MLP": any(x.norm_hidden for x in self.layers),
+        }
+        return tuple(name for name, is_there in found.items() if is_there)
 
     @property
     def n_parameters(self) -> int:

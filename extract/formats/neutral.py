@@ -10,7 +10,7 @@ and where they apply ``norm_eps``, ``activation`` and ``n_ctx``; sizes may be re
 from __future__ import annotations
 
 import re
-from typing import Final, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 import numpy as np
 
@@ -207,9 +207,10 @@ def _layer(tensors: Tensors, at: str, a: Architecture) -> Layer:
     def mlp(name: str, *shape: int) -> Array:
         return tensors.array(f"{at}{name}") if a.d_mlp else np.zeros(shape, np.float32)
 
+    attention: dict[str, Any] = {name: tensors.array(f"{at}{name}") for name in _ATTENTION}
     return Layer(
         norm_attention=_norm(tensors, f"{at}norm_attention", a),
-        **{name: tensors.array(f"{at}{name}") for name in _ATTENTION},
+        **attention,
         norm_mlp=_norm(tensors, f"{at}norm_mlp", a) if a.d_mlp else None,
         W_in=mlp("W_in", a.d_model, 0),
         b_in=mlp("b_in", 0),
