@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import islice, product
 
 import numpy as np
@@ -20,15 +21,25 @@ from extract.lang.cost import program_cost
 from extract.lang.syntax import print_program
 from extract.lang.terms import Adapter, Program, Term
 from extract.oracle import Oracle
-from extract.outcome import Budget, Certified, Refuted, Spent, Unknown, Verdict
+from extract.outcome import Budget, Certified, Refuted, Spent
 from extract.probe.choose import LONGEST_USUAL_PROBE, choose_probes
 from extract.probe.properties import observed_properties
 from extract.progress import Progress
 from extract.readout import same_answers
-from extract.search.builders import reading_effort
 from extract.search.gate import Gate, GoalState
 from extract.search.goals import adapter_of
+from extract.search.plainer import plainer_programs
 from extract.search.portfolio import Portfolio
+from extract.search.ranking import (
+    LISTED_COST,
+    LONG,
+    MOST_EXCEPTIONS,
+    STAGES,
+    candidate_order,
+    described_cost,
+    has_few_exceptions,
+    program_order,
+)
 from extract.search.steps import StepSearch, budget_share, can_be_continued
 from extract.simplify import simplified
 from extract.synthesis import Candidate, Differences, Rival, Row, Synthesis, Verifier
@@ -36,8 +47,6 @@ from extract.vocabulary import ABSENT
 
 __all__ = ["MOST_EXCEPTIONS", "Candidate", "Differences", "Rival", "Row", "Synthesis", "Verifier", "synthesize"]
 
-#: A program that differs on more than this share of the domain is no description of the model (cli.md).
-MOST_EXCEPTIONS = 0.01
 #: Rounds spent on an exact program once one with few exceptions is known.
 _ROUNDS_AFTER_EXCEPTIONS = 1
 _PROBES, _GATE = 72, 1500
@@ -68,13 +77,16 @@ def synthesize(
     n_programs: int,
     progress: Progress,
     hints: Hints = NO_HINTS,
+    is_strict: bool = False,
 ) -> Synthesis:
     """Search programs for the oracle and verify them, round by round; hints change when one is found, nothing else.
+
+    The strict prefer any exact program to one with exceptions, however short that is.
 
     Raises:  ContradictionError if the oracle answers an input in two ways; errors of the oracle and the verifier pass.
     """
     loop = _Loop(oracle, verifier, budget, seed, n_programs, progress)
-    loop.hints = hints
+    loop.hints, loop.is_strict = hints, is_strict
     try:
         loop.run()
     except KeyboardInterrupt:
@@ -101,6 +113,7 @@ class _Loop:
         self.budget_hit: str | None = None
         self._complete: dict[Adapter, int] = {}
         self.hints = NO_HINTS
+        self.is_strict = False
         self._tried: set[Program] = set()
         self._learned: list[Row] = []
         self._rounds_left = budget.n_rounds
@@ -129,8 +142,13 @@ class _Loop:
             )
 
     def run(self) -> None:
-        """Turn rounds until a program is certified, nothing new can be proposed, or the budget ends."""
+        """Turn rounds, then look for something plainer than a long program."""
         self._probe()
+        self._turn_rounds()
+        self._compare_plainer()
+
+    def _turn_rounds(self) -> None:
+        """Turn rounds until a program is certified, nothing new can be proposed, or the budget ends."""
         while self._rounds_left > 0:
             if self.clock.is_over():
                 self.budget_hit = "time"
@@ -142,7 +160,7 @@ class _Loop:
                 self.budget_hit = "time"
             if not self._round(portfolio) or self.budget_hit:
                 return
-        if not any(self._has_few_exceptions(c.verdict) for c in self.candidates):
+        if not any(has_few_exceptions(c.verdict, self.oracle.domain.size) for c in self.candidates):
             self.budget_hit = "rounds"
 
     def _search(self) -> Portfolio:
@@ -212,7 +230,7 @@ class _Loop:
 
     def _budget_of_round(self) -> Budget:
         """Search less once a program with few exceptions is known: an exact one is then a bonus."""
-        is_known = any(self._has_few_exceptions(c.verdict) for c in self.candidates)
+        is_known = any(has_few_exceptions(c.verdict, self.oracle.domain.size) for c in self.candidates)
         return replace(self.budget, n_candidates=self.budget.n_candidates // 3) if is_known else self.budget
 
     def _simplify(self, portfolio: Portfolio) -> None:
@@ -239,7 +257,7 @@ class _Loop:
         if self._is_settled():
             self._compare_rivals(portfolio)
             return False
-        if any(self._has_few_exceptions(c.verdict) for c in self.candidates):
+        if any(has_few_exceptions(c.verdict, self.oracle.domain.size) for c in self.candidates):
             self._rounds_left = min(self._rounds_left, _ROUNDS_AFTER_EXCEPTIONS)
             grown = grown.extended(self.oracle, self._exceptions())
         if portfolio.gate.is_hopeless() and not portfolio.is_solved and not self._learned:
@@ -264,7 +282,7 @@ class _Loop:
         views = portfolio.views()
         programs = [found for adapter, states in views for found in self._assembled(adapter, states)]
         if all(state.exact for _, states in views for state in states):
-            programs.sort(key=lambda p: _program_order(p[0]))
+            programs.sort(key=lambda p: program_order(p[0]))
         return programs
 
     def _assembled(self, adapter: Adapter, states: list[GoalState]) -> list[tuple[Program, str]]:
@@ -279,7 +297,7 @@ class _Loop:
         for combination in islice(product(*choices), 64):
             outputs = tuple((state.goal.name, term) for state, (term, _) in zip(states, combination, strict=True))
             program = Program(adapter, outputs)
-            programs.append((program, max((s for _, s in combination), key=_STAGES.index)))
+            programs.append((program, max((s for _, s in combination), key=STAGES.index)))
         return programs
 
     def _compare(self, program: Program) -> Differences:
@@ -291,17 +309,12 @@ class _Loop:
             return
         verdict = self.verifier.verdict(program)
         self.candidates.append(Candidate(program, program_cost(program), verdict, stage))
-        self.candidates.sort(key=_candidate_order)
+        self.candidates.sort(key=partial(candidate_order, size=self.oracle.domain.size, is_strict=self.is_strict))
 
     def _share(self, differences: Differences) -> float:
         if differences.n_total is not None and differences.n_compared:
             return differences.n_total / differences.n_compared
         return 1.0 if differences.rows else 0.0
-
-    def _has_few_exceptions(self, verdict: Verdict) -> bool:
-        if not isinstance(verdict, Refuted) or verdict.certificate is None:
-            return False
-        return verdict.certificate.tally.disagree <= MOST_EXCEPTIONS * self.oracle.domain.size
 
     def _is_settled(self) -> bool:
         """Enough programs are certified, or nothing the verifier could compare differs."""
@@ -318,10 +331,29 @@ class _Loop:
             return short[:_COUNTEREXAMPLES_PER_ROUND]
         return list(differences.rows[:1])
 
+    def _compare_plainer(self) -> None:
+        """Compare plainer programs that may get almost every input right with a long one that gets all, or most."""
+        said = described_cost(self.candidates[0], self.oracle.domain.size) if self.candidates else None
+        if self.is_strict or self.budget_hit or said is None or said < LONG:
+            return
+        self.progress.phase("search")
+        programs, spent = plainer_programs(
+            self.oracle, (self.probes, self.gate), self._budget_of_round(), self.progress, self.clock.is_over,
+            said - LISTED_COST,
+        )  # fmt: skip
+        self.spent.n_candidates += spent.n_candidates
+        self.spent.n_distinct += spent.n_distinct
+        self.progress.phase("verify")
+        for program in [p for p in programs if p not in self._tried][: 2 + self.n_programs]:
+            self._keep(program, self._compare(program), "agreement")
+        if not isinstance(self.candidates[0].verdict, Certified):
+            self.unique_to_cost = None  # it was said of another program
+
     # -- after the proof --------------------------------------------------------------------------------------------
     def _compare_rivals(self, portfolio: Portfolio) -> None:
         """Settle the other programs that matched every probe: equal to the winner on the domain, or told apart."""
-        winner = self.candidates[0].program
+        exact = next(c for c in self.candidates if not isinstance(c.verdict, Refuted))
+        winner = exact.program
         self.complete_to_cost = self._complete.get(winner.adapter, self.complete_to_cost)
         rivals = [p for p, _ in self._programs(portfolio) if p != winner][:_MOST_RIVALS]
         settled = []
@@ -338,7 +370,8 @@ class _Loop:
         # the winner is the model on the domain, so whatever else matched the probes is equal to it there or refuted
         # there; said only where the solver or the enumeration has settled each rival that was found
         is_settled = all(rival.relation != "open" for rival in settled)
-        if isinstance(self.candidates[0].verdict, Certified) and is_settled and self.budget_hit is None:
+        is_first = exact is self.candidates[0] and isinstance(exact.verdict, Certified)
+        if is_first and is_settled and self.budget_hit is None:
             self.unique_to_cost = self.complete_to_cost
 
     def synthesis(self) -> Synthesis:
@@ -354,27 +387,3 @@ class _Loop:
             self.rounds,
             self.budget_hit,
         )
-
-
-_STAGES = (
-    "closed form", "automaton", "arithmetic", "guided", "bank", "last level", "divided", "agreement", "simplified",
-    "rival",
-)  # fmt: skip
-
-
-def _candidate_order(candidate: Candidate) -> tuple[int, int, int, list[int], str]:
-    verdict = candidate.verdict
-    n_wrong = 0
-    if isinstance(verdict, Refuted) and verdict.certificate is not None:
-        tally = verdict.certificate.tally
-        # among poor descriptions a few inputs more or less decide nothing: compare them in twentieths
-        is_poor = tally.disagree > MOST_EXCEPTIONS * tally.total
-        n_wrong = tally.total + 20 * tally.disagree // tally.total if is_poor else tally.disagree
-    rank = {Certified: 0, Unknown: 1, Refuted: 2}[type(verdict)]
-    return rank, n_wrong, *_program_order(candidate.program)
-
-
-def _program_order(program: Program) -> tuple[int, list[int], str]:
-    """Order programs by cost, then by the effort of reading them, then by text."""
-    efforts = [reading_effort(term) for term in program.terms()]
-    return program_cost(program), [sum(e) for e in zip(*efforts, strict=True)], print_program(program)

@@ -38,6 +38,7 @@ def run_command(common: Options, options: Options) -> int:
             **_common_fields(options),
             max_cost=options["max_cost"],
             n_programs=options["top"],
+            strict=options["strict"],
             seed=options["seed"],
             certificate=options["cert"] or Path(default_name(options["checkpoint"])),
             emit=options["emit"],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from extract.domain import Domain
 from extract.readout import Answers, Inputs, widen
@@ -99,6 +100,10 @@ class ProbeSet:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def take(self, index: NDArray[np.intp]) -> ProbeSet:
+        """Return some of the probes with their answers, in the order asked for."""
+        return ProbeSet(self.inputs.take(index), self.answers.take(index))
 
     def extended(self, oracle: Oracle, rows: list[tuple[tuple[int, ...], int]]) -> ProbeSet:
         """Return a new probe set with more inputs, asked of the oracle; inputs already present are not repeated."""

@@ -61,7 +61,7 @@ class VerifyRequest:
 class RunRequest:
     """What ``extract run`` is asked; fields it shares with ``VerifyRequest`` mean the same.
 
-    ``emit`` is where the first program goes as a Python file.
+    ``emit`` is where the first program goes as a Python file; ``strict`` prefers any exact program to exceptions.
     """
 
     checkpoint: Path
@@ -75,6 +75,7 @@ class RunRequest:
     jobs: int = 1
     max_cost: int = 24
     n_programs: int = 1
+    strict: bool = False
     seed: int = 0
     certificate: Path | None = None
     emit: Path | None = None
@@ -150,7 +151,7 @@ def _synthesis(
     try:
         found = synthesize(
             oracle, verifier, _budget(request), seed=request.seed, n_programs=request.n_programs, progress=watch,
-            hints=hints,
+            hints=hints, is_strict=request.strict,
         )  # fmt: skip
     except KeyboardInterrupt:
         found = Synthesis((), "none", Spent(), None, None, {}, (), 0, "interrupt")
