@@ -222,6 +222,7 @@ class _Loop:
             differences = self._compare(program)
             self._keep(program, differences, stage)
             share = self._share(differences)
+            portfolio.has_certified = self._is_settled()
             if share <= MOST_EXCEPTIONS:
                 return
             rows = self._instructive(differences, share)
@@ -334,7 +335,7 @@ class _Loop:
     def _compare_plainer(self) -> None:
         """Compare plainer programs that may get almost every input right with a long one that gets all, or most."""
         said = described_cost(self.candidates[0], self.oracle.domain.size) if self.candidates else None
-        if self.is_strict or self.budget_hit or said is None or said < LONG:
+        if self.is_strict or self.budget_hit or said is None or self.candidates[0].cost < LONG:
             return
         self.progress.phase("search")
         programs, spent = plainer_programs(

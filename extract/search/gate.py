@@ -19,6 +19,7 @@ from extract.lang.syntax import print_term
 from extract.lang.terms import Term
 from extract.oracle import Oracle, ProbeSet
 from extract.search.builders import reading_effort
+from extract.search.completion import completed
 from extract.search.frame import Frame, frame_of
 from extract.search.goals import Goal, goals_of
 
@@ -93,8 +94,15 @@ class Gate:
         if right_on_probes.all() and right.all():
             state.exact = sorted({*state.exact, scored})[:_MOST_KEPT]
             return True
-        self._keep_partial(state, scored, right, fits_probes=bool(right_on_probes.all()))
-        return False
+        fits_probes = bool(right_on_probes.all())
+        self._keep_partial(state, scored, right, fits_probes=fits_probes)
+        return fits_probes and self._consider_completed(index, term, stage)
+
+    def _consider_completed(self, index: int, term: Term, stage: str) -> bool:
+        """Judge a table again with the entries that the gate set shows."""
+        goal, vocabulary = self.states[index].gate, self.oracle.domain.vocabulary
+        filled = completed(term, self.batch, goal, vocabulary)
+        return filled is not None and self.consider(index, filled, stage)
 
     def learn(self, rows: list[tuple[tuple[int, ...], int]]) -> None:
         """Add inputs to the gate set; terms that get them wrong are exact no longer."""
@@ -102,15 +110,16 @@ class Gate:
         if grown is self.gate:
             return
         self._ask(grown)
-        for state in self.states:
+        for index, state in enumerate(self.states):
             exact, state.exact = state.exact, []
             partial, state.partial, state.misses = state.partial, [], []
             for scored in exact:
                 right = self._right(scored.term, self.batch, state.gate)
                 if right.all():
-                    state.exact.append(scored)
+                    state.exact = sorted({*state.exact, scored})
                 else:
                     self._keep_partial(state, scored, right, fits_probes=True)
+                    self._consider_completed(index, scored.term, scored.stage)
             for _, scored in partial:
                 fits = bool(self._right(scored.term, self.probe_batch, state.goal).all())
                 self._keep_partial(state, scored, self._right(scored.term, self.batch, state.gate), fits_probes=fits)

@@ -43,6 +43,7 @@ def plainer_programs(
     if len(gate) < _FEWEST or not len(few):
         return [], Spent()
     portfolio = Portfolio(Gate(oracle, few, gate), budget, progress, is_over)
+    portfolio.has_certified = True
     for _ in portfolio.stages():
         if sum(state.best_cost() for state in portfolio.states) < most_cost:
             break

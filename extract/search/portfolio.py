@@ -48,6 +48,9 @@ _INCOMPLETE_LEVELS = 4
 _HEAD_LEVEL = 1000
 #: No level comes after that one: its comparisons may take longer.
 _PATIENCE = 24
+#: Candidates of the bank, about, among which something smaller than a certified program is looked for: seconds, not
+#: minutes, and the levels up to them are complete.
+_AFTER_CERTIFIED = 250_000
 #: Goal numbers from here down stand for a goal up to the default of its root.
 _DEFAULTED = -1000
 #: The share of wrong cells that closed forms of generated answers bear when none fits exactly.
@@ -59,7 +62,7 @@ class Portfolio:
 
     ``stages`` runs the stages; ``alternative`` holds the goals of another view of the answer; ``complete_to_cost`` says
     to which tree cost the bank's fragment was exhausted; ``is_over`` is asked before each level, and ``is_cut_short``
-    says that it ended the search.
+    says that it ended the search. Whoever certifies a program sets ``has_certified``: little is tried from then on.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Portfolio:
         self.guided = GuidedQueue(hints, goals, gate.probe_batch, self.oracle.domain.vocabulary)
         self.alternative: tuple[Adapter, list[GoalState]] | None = None
         self.complete_to_cost = 0
+        self.has_certified = False
         self._bank = Bank(self.frame, memory_bytes=budget.memory_bytes)
         self._derived: list[tuple[int, Goal, int, int]] = []  # state index, boolean goal, code if true, code if false
         self._defaulted: list[tuple[int, int]] = []  # state index, code given where nothing is selected
@@ -200,6 +204,8 @@ class Portfolio:
             if all(state.best_cost() <= cost + 1 for state in self.states):
                 break
             if bank.n_candidates == before or self._is_enough(grammar, cost):
+                break
+            if self.has_certified and bank.n_candidates >= _AFTER_CERTIFIED:
                 break
         if not self.is_cut_short and not all(state.exact for state in self.states):
             grammar.add_heads(_HEAD_LEVEL)

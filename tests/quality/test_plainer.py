@@ -1,4 +1,4 @@
-"""A model that errs on a few long inputs is told as its rule and the exceptions, not as a program unrolled to fit them."""
+"""A model that errs on a few long inputs is told as its rule and exceptions, not as a program unrolled to fit them."""
 
 from __future__ import annotations
 
