@@ -93,7 +93,7 @@ def load_checkpoint(
             raise missing_facts_error(file.place, plan.missing)
         tensors = _read(file, header, memory_limit)
     network = format_.build(source, plan, tensors)
-    return Checkpoint(network, format_.name, evidence, _basename(path), weights, _count(network))
+    return Checkpoint(network, format_.name, evidence, _basename(path), weights, format_.count(source, network))
 
 
 def inspect_checkpoint(
@@ -115,7 +115,7 @@ def inspect_checkpoint(
     n_parameters = sum(t.numel for t in header.tensors.values() if t.is_float)
     if plan.architecture is not None:
         network = format_.build(source, plan, tensors)
-        n_parameters, dtype = _count(network), plan.architecture.dtype
+        n_parameters, dtype = format_.count(source, network), plan.architecture.dtype
     return Inspection(
         format=format_.name,
         title=format_.title,
@@ -197,7 +197,7 @@ def _basename(path: Path) -> str:
 def _conclude(
     weights: Path, place: str, header: Header, facts: ModelFacts | None
 ) -> tuple[Format, Source, Plan, tuple[str, ...]]:
-    format_, match = detect(header, place)
+    format_, match = detect(header, place, facts.format if facts is not None else None)
     if facts is not None and facts.format not in (None, format_.name):
         raise SpecError(f"$.model.format: {facts.format!r}, but {place} is {format_.title} ({format_.name!r})")
     source = Source(header, read_config(weights.parent), facts)
@@ -213,11 +213,6 @@ def _read(file: OpenedFile, header: Header, memory_limit: int) -> Tensors:
             hint="this tool is for small networks",
         )
     return Tensors(file, header)
-
-
-def _count(network: Network) -> int:
-    """Count the stored weights; an output bias the format does not store is not one."""
-    return network.n_parameters - (0 if network.b_U.any() else network.b_U.size)
 
 
 def _always_in_spec(architecture: Architecture | None) -> tuple[str, ...]:

@@ -78,18 +78,17 @@ class Format(ABC):
     def match(self, header: Header) -> Match:
         """Explain the names and shapes of a file as far as this format can."""
 
+    @abstractmethod
     def plan(self, source: Source) -> Plan:
         """Conclude the architecture of a file whose match is complete. Raises: CheckpointError for contradictions."""
-        raise LookupError(f"{self.title} is recognised, not read")
 
+    @abstractmethod
     def build(self, source: Source, plan: Plan, tensors: Tensors) -> Network:
         """Read the weights of a file whose plan is complete. Raises: CheckpointError for weights that are unusable."""
-        raise LookupError(f"{self.title} is recognised, not read")
 
-    @property
-    def is_readable(self) -> bool:
-        """Whether this version makes networks of the format, or only names it in a refusal."""
-        return type(self).build is not Format.build
+    def count(self, source: Source, network: Network) -> int:
+        """Return the number of stored weights; an output bias the format does not store is not one."""
+        return network.n_parameters - (0 if network.b_U.any() else network.b_U.size)
 
 
 @final
