@@ -10,12 +10,13 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Literal
 
 from extract.domain import Domain
 from extract.errors import CertificateError
 from extract.lang.syntax import print_program
-from extract.network import Network
+from extract.network import Architecture, Network
 from extract.outcome import BoxRegion, Certificate, Counterexample, Region, Tally
 from extract.table_model import TableModel
 from extract.version import VERSION
@@ -131,7 +132,12 @@ def _facts(model: Network | TableModel) -> dict[str, Any]:
         "activation": architecture.activation if architecture.d_mlp else None,
         "attention_scale": list(architecture.attention_scale),
     }
-    return facts if architecture.norm == "layernorm" else facts | {"norm": "none"}
+    usual = {field.name: field.default for field in fields(Architecture)} | {"norm": "layernorm", "attention": "causal"}
+    for name in ("norm", "attention", "norm_place", "softmax_share", "masked_token", "embed_scale", "rotary"):
+        value = getattr(architecture, name)
+        if value != usual[name]:
+            facts[name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return facts if model.head is None else facts | {"head_activation": model.head.activation}
 
 
 def self_digest(value: dict[str, Any]) -> str:

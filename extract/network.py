@@ -44,6 +44,13 @@ class Architecture:
     Counts: ``n_ctx`` is the number of position ids, ``d_vocab`` the number of token ids, ``d_vocab_out`` the
     number of logits. ``attention_scale`` multiplies query-key products, one number per layer. A ``d_mlp`` of 0 means
     no MLP; ``activation`` is then applied to nothing.
+
+    ``norm_place`` "before": x + part(norm(x)); "after": norm(x + part(x)). ``norm`` names the kind of every norm there
+    is, those of queries, keys, hidden units and the head too. Attention weights are ``softmax_share`` times the softmax
+    plus 1 - ``softmax_share`` for every key, which are all seen then. Keys that hold ``masked_token`` are hidden from
+    every query; what a query with no key left attends to is undefined (frameworks differ): its heads give 0 where a
+    number is needed, and no bound is given for what depends on it. The stream starts as ``embed_scale * embed[token] +
+    pos_embed[position] + embed_bias``.
     """
 
     n_layers: int
@@ -153,6 +160,14 @@ class Network:
                     hint="nothing can be proved about a network with NaN or infinite weights",
                 )
 
+        a = self.architecture
+        if a.softmax_share != 1.0 and (a.attention != "bidirectional" or a.masked_token is not None):
+            raise CheckpointError(
+                f"attention mixed with a share of {1 - a.softmax_share:.6g} for every key, and keys that are hidden",
+                hint="whether a hidden key gets that share is not settled: read this network with bidirectional "
+                "attention and without a masked token",
+            )
+
     def _expected_shapes(self) -> list[tuple[str, Array, tuple[int, ...]]]:
         a = self.architecture
         h, d, k, m = a.n_heads, a.d_model, a.d_head, a.d_mlp
@@ -201,8 +216,14 @@ class Network:
             "norms of queries and keys": any(x.norm_query or x.norm_key for x in self.layers),
             "gated MLP": any(x.W_gate is not None for x in self.layers),
             "norm inside the MLP": any(x.norm_hidden for x in self.layers),
+            "norms at some places only": a.norm != "none" and not self._is_normed_throughout(),
         }
         return tuple(name for name, is_there in found.items() if is_there)
+
+    def _is_normed_throughout(self) -> bool:
+        sites = [self.norm_final, *(layer.norm_attention for layer in self.layers)]
+        sites += [layer.norm_mlp for layer in self.layers if self.architecture.d_mlp]
+        return all(site is not None for site in sites)
 
     @property
     def n_parameters(self) -> int:

@@ -10,8 +10,9 @@ import numpy as np
 from extract.check.forward import SINGLE, Forward
 from extract.check.language import Ints
 from extract.check.program import Lets
-from extract.check.reader import Floats, Unreadable
+from extract.check.reader import Unreadable
 from extract.check.spec import ABSENT, Task
+from extract.check.weights import Floats
 
 
 class Model:
@@ -20,7 +21,7 @@ class Model:
     def __init__(self, task: Task, forward: Forward) -> None:
         self.task, self.forward = task, forward
         #: Work to evaluate one input, in layers times d_model.
-        self.work: int = max(1, len(forward.weights.scales)) * forward.weights.embed.shape[1]
+        self.work: int = max(1, len(forward.weights.layers)) * forward.weights.embed.shape[1]
         #: Our own values are off by far less than single precision, but not by nothing.
         self._room = 1.001 if forward.unit == SINGLE else 1.0
 
@@ -30,15 +31,15 @@ class Model:
             return len(self.task.choices)
         if self.task.at != "generate":
             return length if self.task.at == "every" else 1
-        rest = len(self.forward.weights.places) - offset - len(self.task.layout(length)) + 1
+        rest = self.forward.weights.n_ctx - offset - len(self.task.layout(length)) + 1
         return int(self.task.max_new or rest)
 
     def fits(self, length: int, offset: int) -> bool:
         """Say whether the network has the positions and tokens that the task needs at a length."""
         extra = max(self.width(length, offset) - 1, 0) if self.task.at == "generate" else 0
         weights = self.forward.weights
-        right = len(self.task.names) == len(weights.embed) and len(self.task.labels) == weights.unembed.shape[1]
-        return right and len(self.task.layout(length)) + extra + offset <= len(weights.places)
+        right = len(self.task.names) == len(weights.embed) and len(self.task.labels) == weights.W_U.shape[1]
+        return right and len(self.task.layout(length)) + extra + offset <= weights.n_ctx
 
     def rows(self, length: int, offset: int) -> int:
         """Return how many inputs of a length to evaluate at a time."""

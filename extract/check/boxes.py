@@ -17,10 +17,11 @@ from extract.check.answers import Model
 from extract.check.attended import Attended
 from extract.check.language import Ints
 from extract.check.program import Lets
-from extract.check.reader import Floats, Unreadable, Weights
+from extract.check.reader import Unreadable
 from extract.check.slices import Slice, answering, whole_slice
 from extract.check.spans import Margins
 from extract.check.spec import Task
+from extract.check.weights import Floats, Weights
 
 _MOST_NODES, _MOST_LISTED, _PIECES, _DEEPEST = 100_000, 1 << 20, 64, 400
 
@@ -28,8 +29,8 @@ _MOST_NODES, _MOST_LISTED, _PIECES, _DEEPEST = 100_000, 1 << 20, 64, 400
 def is_bounded(task: Task, weights: Weights) -> bool:
     """Say whether the checker has bounds for a task and network at all."""
     is_choice = task.kind == "multilabel" or (task.kind == "argmax" and len(task.choices) > 1)
-    is_whole = weights.eps > 0 and weights.activation is not None
-    return len(weights.scales) == 1 and is_whole and task.at in ("last", "first") and is_choice
+    is_whole = weights.is_plain and weights.norm_eps > 0 and weights.activation is not None
+    return len(weights.layers) == 1 and is_whole and task.at in ("last", "first") and is_choice
 
 
 class BoxCheck:
@@ -213,7 +214,7 @@ class BoxCheck:
         """Return columns of the unembedding whose products must be positive, bounds of what they are made of, and what
         is added to each product."""
         weights, choices = self.model.forward.weights, self.task.choices
-        columns, bias = weights.unembed[:, choices], weights.unembed_bias[choices]
+        columns, bias = weights.W_U[:, choices], weights.b_U[choices]
         if self.task.kind == "multilabel":
             signs = np.where(np.array(answer) > 0, 1.0, -1.0)
             return columns * signs, np.abs(columns), (bias - self.task.threshold) * signs

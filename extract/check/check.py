@@ -20,10 +20,11 @@ from extract.check.boxes import BoxCheck, is_bounded
 from extract.check.forward import DOUBLE, SINGLE, Forward
 from extract.check.language import Ints
 from extract.check.program import parse
-from extract.check.reader import Unreadable, Weights, parse_json, read_bytes, read_network
+from extract.check.reader import Unreadable, parse_json, read_bytes, read_network
 from extract.check.separable import Separable
 from extract.check.spec import ABSENT, read_task
 from extract.check.table import TableAnswers, TableRows, find_table
+from extract.check.weights import Weights
 
 SCHEMA = "extract.certificate/1"
 _REGION, _LISTED, _LONGEST = 65_536, 1000, 10_000

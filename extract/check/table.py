@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from extract.check.language import Ints
-from extract.check.reader import Floats, Unreadable, read_bytes
+from extract.check.reader import Unreadable, read_bytes
 from extract.check.spec import ABSENT, Task
+from extract.check.weights import Floats
 
 _FILE_BYTES, _ARRAY_BYTES, _HEADER_BYTES, _LIST_BYTES = 1 << 27, 1 << 27, 4096, 1 << 16
 _MALFORMED = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, KeyError)
