@@ -189,7 +189,7 @@ def _check_spec(source: Source, a: Architecture) -> None:
         "heads": a.n_heads, "kv_heads": a.n_heads, "activation": a.activation if a.d_mlp else None, "norm": a.norm,
         "norm_position": "pre", "eps": a.norm_eps or None, "attention": a.attention,
         "attention_scale": a.attention_scale[0], "positions": a.positions, "pad_mask": False, "attention_mix": None,
-        "rope_theta": None, "state_dict_key": None,
+        "rope_theta": None,
     }  # fmt: skip
     for name, expected in said.items():
         value = getattr(facts, name)
