@@ -16,7 +16,8 @@ from extract.formats.detect import detect
 from extract.formats.format import Format, Plan, Source
 from extract.formats.gates import READS, OpenedFile
 from extract.formats.gpt2_facts import missing_facts_error
-from extract.formats.safetensors import FLOATS, Header, Tensors, read_header
+from extract.formats.safetensors import FLOATS, Header, Tensors
+from extract.formats.weights import read_weights_header
 from extract.network import Architecture, Network
 from extract.table_model import TableModel, TableShape
 
@@ -87,8 +88,8 @@ def load_checkpoint(
         if _is_table(file, model_section):
             made = table.read_table(file)
             return Checkpoint(made, table.NAME, table.evidence_of(made), _basename(path), weights, 0)
-        header = read_header(file)
-        format_, source, plan, evidence = _conclude(weights, file.place, header, model_section)
+        header = read_weights_header(file, model_section)
+        format_, source, plan, evidence = _conclude(file, header, model_section, memory_limit)
         if plan.architecture is None:
             raise missing_facts_error(file.place, plan.missing)
         tensors = _read(file, header, memory_limit)
@@ -107,8 +108,8 @@ def inspect_checkpoint(
     with OpenedFile(weights) as file:
         if _is_table(file, model_section):
             return _inspected_table(path, weights, table.read_table(file))
-        header = read_header(file)
-        format_, source, plan, evidence = _conclude(weights, file.place, header, model_section)
+        header = read_weights_header(file, model_section)
+        format_, source, plan, evidence = _conclude(file, header, model_section, memory_limit)
         tensors = _read(file, header, memory_limit)
     stored = sorted({t.dtype for t in header.tensors.values() if t.is_float})
     dtype = "+".join(FLOATS[d] for d in stored)
@@ -195,14 +196,27 @@ def _basename(path: Path) -> str:
 
 
 def _conclude(
-    weights: Path, place: str, header: Header, facts: ModelFacts | None
+    file: OpenedFile, header: Header, facts: ModelFacts | None, memory_limit: int
 ) -> tuple[Format, Source, Plan, tuple[str, ...]]:
-    format_, match = detect(header, place, facts.format if facts is not None else None)
+    try:
+        format_, match = detect(header, file.place, facts.format if facts is not None else None)
+    except CheckpointError:
+        _refuse_nan(file, header, memory_limit)
+        raise
     if facts is not None and facts.format not in (None, format_.name):
-        raise SpecError(f"$.model.format: {facts.format!r}, but {place} is {format_.title} ({format_.name!r})")
-    source = Source(header, read_config(weights.parent), facts)
+        raise SpecError(f"$.model.format: {facts.format!r}, but {file.place} is {format_.title} ({format_.name!r})")
+    source = Source(header, read_config(file.path.parent), facts)
     plan = format_.plan(source)
-    return format_, source, plan, match.evidence + plan.evidence
+    return format_, source, plan, header.evidence + match.evidence + plan.evidence
+
+
+def _refuse_nan(file: OpenedFile, header: Header, memory_limit: int) -> None:
+    """Name a tensor with NaN in a file of no known format: that is what its owner needs to know first."""
+    if header.peak_bytes <= memory_limit:
+        tensors = Tensors(file, header)
+        for info in header.tensors.values():
+            if info.is_float:
+                tensors.refuse_nan(info.name)
 
 
 def _read(file: OpenedFile, header: Header, memory_limit: int) -> Tensors:

@@ -11,15 +11,15 @@ import os
 import stat
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from extract.errors import CheckpointError
 
 #: A config or header larger than this is not one: the largest honest ones are some tens of kilobytes.
 JSON_LIMIT_BYTES = 1 << 20
 READS = (
-    "this version reads Hugging Face GPT-2 and its own neutral layout, model.safetensors with config.json beside it, "
-    "and tables, table.npz with inputs and outputs"
+    "this version reads Hugging Face GPT-2 and its own neutral layout, from .safetensors, .pt or .npz with config.json "
+    "beside it, and tables, table.npz with inputs and outputs"
 )
 _HEAD_BYTES = 4096
 #: Larger archives are named without looking at their list of entries.
@@ -66,6 +66,12 @@ class OpenedFile:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
+
+    def stream(self) -> BinaryIO:
+        """Return the same open file as a stream, for readers of the standard library; close it when done."""
+        stream = os.fdopen(os.dup(self._descriptor), "rb")
+        stream.seek(0)
+        return stream
 
     def read_into(self, buffer: bytearray | memoryview, start: int) -> None:
         """Fill a buffer with the bytes from ``start`` on.
@@ -114,7 +120,7 @@ def refuse_other_kinds(file: OpenedFile) -> None:
         _refuse_archive(file, head)
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         raise CheckpointError(
-            "is a Python pickle (an old PyTorch file, or a pickled object), which can run code when it is loaded",
+            "is a Python pickle, which can run code when it is loaded, and no PyTorch file",
             place=file.place,
             hint=_RESAVE,
         )
@@ -191,7 +197,7 @@ def _refuse_archive(file: OpenedFile, head: bytes) -> None:
         raise CheckpointError("is a NumPy .npz archive, expected a safetensors file", place=file.place, hint=READS)
     if b"data.pkl" in head:
         raise CheckpointError(
-            "is a PyTorch file (zip archive with a pickle inside), which this version does not read",
+            "is a zip archive with a pickle inside, not laid out as torch.save does it",
             place=file.place,
             hint=_RESAVE,
         )

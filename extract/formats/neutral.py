@@ -159,7 +159,7 @@ def _check_spec(source: Source, a: Architecture) -> None:
         "attention": a.attention, "attention_scale": a.attention_scale[0], "positions": a.positions,
         "pad_mask": a.masked_token is not None,
         "attention_mix": None if a.softmax_share == 1.0 else a.softmax_share,
-        "rope_theta": None if a.rotary is None else a.rotary.base, "state_dict_key": None,
+        "rope_theta": None if a.rotary is None else a.rotary.base,
     }  # fmt: skip
     for name, expected in said.items():
         value = getattr(facts, name)
