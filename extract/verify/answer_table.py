@@ -123,11 +123,12 @@ class SlabWriter:
         self._margins = np.full(-(-size // REGION), np.inf)
         self._bounds = np.zeros(-(-size // REGION))
         self._doubtful: list[NDArray[np.int64]] = []
+        self._tied: list[NDArray[np.int64]] = []
         self._lock = Lock()
 
     @property
     def n_doubtful(self) -> int:
-        """The number of ranks written as doubtful."""
+        """The number of ranks written as doubtful that a closer look might decide."""
         return sum(len(ranks) for ranks in self._doubtful)
 
     @staticmethod
@@ -135,24 +136,40 @@ class SlabWriter:
         """Return the memory of a slab of this size."""
         return size * form.width(n_decisions) * form.dtype.itemsize + (size // REGION + 1) * _BYTES_PER_REGION
 
-    def write(self, start: int, cells: Cells, margins: NDArray[Any], is_sure: NDArray[np.bool_], bound: float) -> None:
-        """Write consecutive ranks from ``start``. Shapes: cells [cell, rank], margins and is_sure [rank].
+    def write(
+        self,
+        start: int,
+        cells: Cells,
+        margins: NDArray[Any],
+        is_sure: NDArray[np.bool_],
+        bound: float,
+        is_tied: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Write consecutive ranks from ``start``. Shapes: cells [cell, rank], margins, is_sure and is_tied [rank].
 
-        ``bound`` is the rounding bound the sure ones are above; the others are kept as doubtful.
+        ``bound`` is the rounding bound the sure ones are above; the others are kept as doubtful, those certainly tied
+        for good.
         """
         n = len(margins)
         self._cells[start : start + n] = cells.T
-        doubtful = np.flatnonzero(~is_sure)
-        if len(doubtful):
+        unsure = ~is_sure
+        tied = np.zeros(0, np.intp)
+        if unsure.any():
             margins = np.where(is_sure, margins, np.inf)
+            if is_tied is not None:
+                tied = np.flatnonzero(unsure & is_tied)
+                unsure = unsure & ~is_tied
         with self._lock:
-            self._note(start, doubtful, margins, bound)
+            self._note(start, np.flatnonzero(unsure), tied, margins, bound)
 
-    def _note(self, start: int, doubtful: NDArray[np.intp], margins: NDArray[Any], bound: float) -> None:
+    def _note(
+        self, start: int, doubtful: NDArray[np.intp], tied: NDArray[np.intp], margins: NDArray[Any], bound: float
+    ) -> None:
         n = len(margins)
-        if len(doubtful):
-            self._doubtful.append(doubtful.astype(np.int64) + start)
-        if len(doubtful) < n:
+        for ranks, kept in ((doubtful, self._doubtful), (tied, self._tied)):
+            if len(ranks):
+                kept.append(ranks.astype(np.int64) + start)
+        if len(doubtful) + len(tied) < n:
             self.error_bound = max(self.error_bound, bound)
         for region in range(start // REGION, -(-(start + n) // REGION)):
             part = margins[max(region * REGION - start, 0) : (region + 1) * REGION - start]
@@ -160,11 +177,20 @@ class SlabWriter:
             if least < self._margins[region]:
                 self._margins[region], self._bounds[region] = least, bound
 
-    def rewrite(self, ranks: NDArray[np.int64], cells: Cells, margins: NDArray[Any], bounds: NDArray[Any]) -> None:
+    def rewrite(
+        self,
+        ranks: NDArray[np.int64],
+        cells: Cells,
+        margins: NDArray[Any],
+        bounds: NDArray[Any],
+        is_tied: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Write scattered ranks that were doubtful; those whose margin is not above their own bound stay so."""
         self._cells[ranks] = cells.T
         is_sure = margins > bounds
-        self._doubtful.append(ranks[~is_sure])
+        tied = np.zeros(len(ranks), np.bool_) if is_tied is None else is_tied & ~is_sure
+        self._doubtful.append(ranks[~is_sure & ~tied])
+        self._tied.append(ranks[tied])
         if is_sure.any():
             self.error_bound = max(self.error_bound, float(bounds[is_sure].max()))
         for region in np.unique(ranks[is_sure] // REGION):
@@ -185,7 +211,8 @@ class SlabWriter:
 
     def finish(self) -> Slab:
         """Return the slab as a value."""
-        fragile = self.doubtful()
+        fragile = np.sort(np.concatenate([self.doubtful(), *self._tied]))
+        fragile = fragile[fragile < self.evaluated]
         cells = self._cells[: self.evaluated]
         digests = tuple(
             region_digest(self.form.decode(cells[start : start + REGION], self.n_decisions))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from extract.domain import Domain
 from extract.network import Network, Norm
 from extract.verify.cells import CellFormat
-from extract.verify.plain import Decided, decide_inputs
+from extract.verify.plain import Decided, StagesForward, decide_inputs
 from extract.verify.rounding import FLOAT32, FLOAT64, Arithmetic, gamma, group_max, group_min, larger, over
 from extract.verify.stages import Stages, claims_of
 from extract.verify.weight_norms import absolute_bound, measure_weights, product_bound, spectral_bound
@@ -106,7 +106,7 @@ def decided(network: Network, domain: Domain, claims: tuple[Arithmetic, ...], dt
     weights = measure_weights(network, domain.readout)
     stages = Stages(network, domain.readout, weights, dtype, claims, is_fine=fine)
     form = CellFormat.of(domain.readout, domain.vocabulary)
-    return decide_inputs(stages, domain, form, domain.tokens(4, 0, domain.size_at(4)), 0)
+    return decide_inputs(StagesForward(stages), domain, form, domain.tokens(4, 0, domain.size_at(4)), 0)
 
 
 @settings(max_examples=25)
@@ -116,7 +116,7 @@ def test_errors_stay_within_every_bound(seed: int, n_layers: int, spread: float)
     domain = make_domain(max_length=4)
     exact = exact_margins(network, domain, domain.tokens(4, 0, 16))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("extract.verify.rounding._TIE", 2.0**-500)  # what is left is rounding alone
+        patch.setattr("extract.verify.rounding.TIE", 2.0**-500)  # what is left is rounding alone
         for dtype in (np.float32, np.float64, np.longdouble):
             for fine in (False, True):
                 found = decided(network, domain, (), dtype, fine=fine)
