@@ -1,7 +1,7 @@
 """The checker's own table of file layouts: the role of each stored name, and how it is turned to ``x @ W + b``.
 
-A line reads ``role name turn``; ``#`` counts layers, ``@`` heads; ``T`` transposes, ``hdk`` and ``hkd`` join the axes of
-heads as they are stored, ``?`` says that it may be absent. ``norm r: n``, ``map r: n`` stand for several lines.
+A line reads ``role name turn``; ``#`` counts layers, ``@`` heads; ``T`` transposes, ``hdk`` and ``hkd`` join the axes
+of heads as they are stored, ``?`` says that it may be absent. ``norm r: n``, ``map r: n`` stand for several lines.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ class Lines:
     def __init__(self, lines: str, stored: dict[str, Floats]) -> None:
         self.found: dict[tuple[str, int], Floats] = {}
         self.stored_heads = 0
+        self.copied: Floats | None = None
         self.rest = {name: array for name, array in stored.items() if not _BUFFER.fullmatch(name)}
         for role, name, turn in _written_out(lines):
             pattern = re.compile(re.escape(name).replace(r"\#", r"(?P<i>\d+)").replace("@", r"(?P<h>\d+)"))
@@ -48,7 +49,7 @@ class Lines:
             for match, full in there:
                 array = self.rest.pop(full)
                 key, turned = (role, int(match.groupdict().get("i") or 0)), _turned(array, role, turn.rstrip("?"))
-                self.copied = array if role == "embed" else getattr(self, "copied", array)
+                self.copied = array if role == "embed" else self.copied
                 if role == "Q":
                     self.stored_heads = len(array) if array.ndim == 3 else int(match.groupdict().get("h", -1)) + 1
                 self.found[key] = np.concatenate([self.found[key], turned], -1) if key in self.found else turned
@@ -123,7 +124,7 @@ def _network(name: str, stored: dict[str, Floats], facts: Facts, digest: str) ->
     if name == "nanogpt" and ("model_args" in facts.inside or "model_args" in facts.config):
         usual = {**usual, "activation": "gelu_erf"}
     at = Lines(lines, stored)
-    if any(not np.array_equal(array, at.copied) for array in at.rest.values()):
+    if at.copied is None or any(not np.array_equal(array, at.copied) for array in at.rest.values()):
         raise ValueError(f"{sorted(at.rest)[:3]} have no place")
     about = {fact: facts.fixed(fact, value) for fact, value in always.items()}
 
@@ -213,7 +214,8 @@ def _layer(name: str, at: Lines, i: int, h: int, k: int, bare: Pair | None) -> L
         raise ValueError("a bias that is added after the gate is not known")
     out = at.found.get(("out", i), np.zeros((0, d)))
     return Layer(
-        *Q, *K, *V, O.reshape(h, k, d), shift("bO", d), into, shift("bin", m), out, shift("bout", d), norm_attention=at.pair("n1", i, bare), norm_mlp=at.pair("n2", i, bare if m else None),
+        *Q, *K, *V, O.reshape(h, k, d), shift("bO", d), into, shift("bin", m), out, shift("bout", d),
+        norm_attention=at.pair("n1", i, bare), norm_mlp=at.pair("n2", i, bare if m else None),
         norm_query=at.pair("qn", i, None), norm_key=at.pair("kn", i, None), norm_hidden=at.pair("hn", i, None),
         gate=None if gate is None else (gate, shift("bgate", m)),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The checker's own reading of files: JSON with limits, safetensors, weights and facts of a network.
+"""The checker's own reading of files: JSON with limits, tensors, weights and facts of a network.
 
 It knows names and shapes, computes no activation, and shares no code with the rest of the project.
 """
@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from extract.check.containers import Malformed, is_container, read_container
+from extract.check.placing import read_layout
 from extract.check.weights import ACTIVATIONS, Floats, Head, Layer, Pair, Rotary, Weights
 
 _HEADER_BYTES, _FILE_BYTES, _JSON_BYTES = 1 << 20, 1 << 30, 1 << 27
@@ -24,7 +27,8 @@ _ACTIVATIONS = {
     "gelu_python": "gelu_erf",
 }
 _ACTIVATIONS |= {"swish": "silu", **{name: name for name in ACTIVATIONS if name != "solu"}}
-_BUFFERS = ("attn.bias", "attn.masked_bias", "position_ids")
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
+_BUFFERS = ("attn.bias", "attn.masked_bias", "position_ids", "attn.mask", "attn.IGNORE", "attn.causal_mask")
 
 
 class Unreadable(Exception):
@@ -66,13 +70,47 @@ def read_json(path: Path) -> dict[str, Any]:
     return parse_json(read_bytes(path, _JSON_BYTES), str(path))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Floats], str]:
-    """Return the float tensors of a safetensors file, rounded to float32 and widened, and the file's sha256."""
+def weights_file(checkpoint: Path) -> Path:
+    """Return the file that holds a checkpoint's weights: itself, ``model.safetensors`` in it, or its only other one."""
+    if not checkpoint.is_dir() or (checkpoint / "model.safetensors").exists():
+        return checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
+    for suffix in _SUFFIXES:
+        found = sorted(checkpoint.glob(f"*{suffix}"))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise Unreadable(f"{checkpoint}: holds {len(found)} {suffix} files, expected one")
+    raise Unreadable(f"{checkpoint}: holds no weights")
+
+
+def read_tensors(path: Path, state_dict_key: str | None = None) -> tuple[dict[str, Floats], str, dict[str, Any]]:
+    """Return the float tensors of a file of weights, rounded to float32 and widened, the file's sha256, and what else
+    the file says as plain data.
+
+    Masks and other buffers are passed over; ``state_dict_key`` is the entry of a torch file that the spec names.
+    """
     data = read_bytes(path)
+    try:
+        stored, inside = read_container(data, state_dict_key) if is_container(data) else (_safetensors(data, path), {})
+    except Malformed as error:
+        raise Unreadable(f"{path}: {error}") from error
+    tensors: dict[str, Floats] = {}
+    for name, raw in stored.items():
+        if raw.dtype.kind != "f" or (name.endswith(_BUFFERS) and "attn.c_attn" not in name):
+            continue
+        with np.errstate(over="ignore", under="ignore"):
+            array = raw.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise Unreadable(f"{path}: tensor {name!r} holds a value that is not finite")
+        tensors[name] = array.astype(np.float64)
+    return tensors, hashlib.sha256(data).hexdigest(), inside
+
+
+def _safetensors(data: bytes, path: Path) -> dict[str, NDArray[Any]]:
     n_header = int.from_bytes(data[:8], "little")
     if len(data) < 8 or not 2 <= n_header <= min(_HEADER_BYTES, len(data) - 8):
         raise Unreadable(f"{path}: not a safetensors file")
-    tensors: dict[str, Floats] = {}
+    found: dict[str, NDArray[Any]] = {}
     for name, entry in parse_json(data[8 : 8 + n_header], str(path)).items():
         if name == "__metadata__" or (name.endswith(_BUFFERS) and "attn.c_attn" not in name):
             continue
@@ -83,25 +121,29 @@ def read_tensors(path: Path) -> tuple[dict[str, Floats], str]:
             raw = np.frombuffer(data[begin:end], _DTYPES[entry["dtype"]]).reshape([int(n) for n in entry["shape"]])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Unreadable(f"{path}: tensor {name!r} is malformed: {error}") from error
-        array = (raw.astype(np.uint32) << 16).view(np.float32) if entry["dtype"] == "BF16" else raw.astype(np.float32)
-        if not np.isfinite(array).all():
-            raise Unreadable(f"{path}: tensor {name!r} holds a value that is not finite")
-        tensors[name.removeprefix("transformer.")] = array.astype(np.float64)
-    return tensors, hashlib.sha256(data).hexdigest()
+        found[name] = (raw.astype(np.uint32) << 16).view(np.float32) if entry["dtype"] == "BF16" else raw
+    return found
 
 
 def read_network(checkpoint: Path, facts: dict[str, Any] | None = None) -> Weights:
-    """Read a Hugging Face GPT-2 or a neutral network: ``model.safetensors``, or a folder with it, and its config.json.
+    """Read a network of any layout the checker knows: its file of weights, or the folder of it, and its config.json.
 
     ``facts`` are those of the spec's ``[model]``, for what the config does not say.
     Raises:  Unreadable for any other network.
     """
-    path = checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
+    path = weights_file(checkpoint)
     beside, told = path.parent / "config.json", facts or {}
     config = read_json(beside) if beside.exists() else {}
-    tensors, digest = read_tensors(path)
+    stored, digest, inside = read_tensors(path, told.get("state_dict_key"))
     if config.get("model_type") == "extract-neutral":
-        return _neutral(path, config, tensors, digest)
+        return _neutral(path, config, stored, digest)
+    tensors = {name.removeprefix("transformer."): array for name, array in stored.items()}
+    rows, columns = (*tensors.get("h.0.attn.c_attn.weight", np.zeros(0)).shape, 0, 0)[:2]
+    if "wte.weight" not in tensors or rows == 3 * columns > 0:
+        try:
+            return read_layout(stored, config, inside, told, digest)
+        except ValueError as error:
+            raise Unreadable(f"{path}: no network the checker reads: {error}") from error
     n_heads: Any = config.get("n_head") or told.get("heads")
     eps: Any = config.get("layer_norm_epsilon") or told.get("eps")
     activation = _ACTIVATIONS.get(str(config.get("activation_function") or told.get("activation")))
@@ -130,7 +172,7 @@ def read_network(checkpoint: Path, facts: dict[str, Any] | None = None) -> Weigh
             digest=digest,
         )  # fmt: skip
     except (KeyError, ValueError, TypeError, IndexError, ZeroDivisionError) as error:
-        raise Unreadable(f"{path}: not a GPT-2 with its config.json, all the checker reads: {error!r}") from error
+        raise Unreadable(f"{path}: not a GPT-2 with its config.json: {error!r}") from error
 
 
 def _pair(tensors: dict[str, Floats], name: str) -> Pair:

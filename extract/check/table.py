@@ -24,18 +24,26 @@ _MALFORMED = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, V
 
 def find_table(checkpoint: Path, facts: dict[str, Any]) -> Path | None:
     """Return the table that a checkpoint path means, None if it means a network."""
+    is_told = facts.get("format") == "table"
     if not checkpoint.is_dir():
-        return checkpoint if _starts_as_zip(checkpoint) else None
-    if facts.get("format") != "table" and (checkpoint / "model.safetensors").exists():
+        return checkpoint if _is_table(checkpoint, is_told) else None
+    if not is_told and (checkpoint / "model.safetensors").exists():
         return None
     named, every = checkpoint / "table.npz", sorted(checkpoint.glob("*.npz"))
-    return named if named.exists() else every[0] if len(every) == 1 else None
+    found = named if named.exists() else every[0] if len(every) == 1 else None
+    return found if found is not None and _is_table(found, is_told) else None
 
 
-def _starts_as_zip(path: Path) -> bool:
+def _is_table(path: Path, is_told: bool) -> bool:
+    """Say whether a file is a zip archive of a table's two arrays, or any zip archive where the spec says so."""
     try:
         with path.open("rb") as file:
-            return file.read(4) == b"PK\x03\x04"
+            if file.read(4) != b"PK\x03\x04":
+                return False
+        with zipfile.ZipFile(path) as archive:
+            return is_told or {"inputs.npy", "outputs.npy"} <= set(archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return is_told
     except OSError as error:
         raise Unreadable(f"{path}: {error.strerror or error}") from error
 
