@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from extract.check.anykind import AnyKind
 from extract.check.forward import SINGLE, Forward
 from extract.check.language import Ints
 from extract.check.program import Lets
@@ -18,7 +19,7 @@ from extract.check.weights import Floats
 class Model:
     """A network read out as a task says. An answer's margin counts as decided above its own bound."""
 
-    def __init__(self, task: Task, forward: Forward) -> None:
+    def __init__(self, task: Task, forward: Forward | AnyKind) -> None:
         self.task, self.forward = task, forward
         #: Work to evaluate one input, in layers times d_model.
         self.work: int = max(1, len(forward.weights.layers)) * forward.weights.embed.shape[1]

@@ -15,6 +15,7 @@ import numpy as np
 
 from extract.check.answers import Model
 from extract.check.attended import Attended
+from extract.check.forward import Forward
 from extract.check.language import Ints
 from extract.check.program import Lets
 from extract.check.reader import Unreadable
@@ -198,11 +199,13 @@ class BoxCheck:
                 yield letter, inside
 
     def _bounded(self, part: Slice, letter: int, answer: list[int]) -> bool:
-        key = tuple(answer)
+        key, forward = tuple(answer), self.model.forward
+        if not isinstance(forward, Forward):
+            raise Unreadable("bounds over boxes are for GPT-2's kind of network")
         if key not in self.margins:
-            self.margins[key] = Margins(self.model.forward, *self._decisions(answer))
+            self.margins[key] = Margins(forward, *self._decisions(answer))
         if letter not in self.attended:
-            self.attended[letter] = Attended(self.task, self.model.forward, self.length, self.offset, letter)
+            self.attended[letter] = Attended(self.task, forward, self.length, self.offset, letter)
         with np.errstate(all="ignore"):
             try:
                 centre, axes, low, high, slip, below = self.attended[letter].over(part)

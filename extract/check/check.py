@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from extract.check.answers import Model, adapters, is_defined, program_answers
+from extract.check.anykind import forward_of
 from extract.check.boxes import BoxCheck, is_bounded
-from extract.check.forward import DOUBLE, SINGLE, Forward
+from extract.check.forward import DOUBLE, SINGLE
 from extract.check.language import Ints
 from extract.check.program import parse
 from extract.check.reader import Unreadable, parse_json, read_bytes, read_network
@@ -156,7 +157,7 @@ class _Check:
             return TableAnswers(self.task, source)
         if semantics not in ("real", "f32-any-order"):
             raise Unreadable(f"semantics {semantics!r} depends on one kernel, which the checker does not have")
-        return Model(self.task, Forward(source, DOUBLE if semantics == "real" else SINGLE))
+        return Model(self.task, forward_of(source, DOUBLE if semantics == "real" else SINGLE))
 
     def reject(self, holds: bool, reason: str) -> None:
         """Note a reason, on one line, unless the condition holds."""
