@@ -130,7 +130,8 @@ class Facts:
         for source in self.sources:
             divisor = source.get("attn_scale") or 0
             is_off = source.get("use_attn_scale") is False or source.get("scale_attn_weights") is False
-            found += [1.0] if is_off else [1 / divisor] if divisor > 0 else []
+            is_on = source.get("use_attn_scale") is True or source.get("scale_attn_weights") is True
+            found += [1.0] if is_off else [1 / divisor] if divisor > 0 else [root] if is_on else []
             by_layer |= bool(source.get("scale_attn_by_inverse_layer_idx"))
         if any(not _same(value, found[0]) for value in found):
             raise ValueError(f"the attention scale is said to be {found}")

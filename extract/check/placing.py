@@ -53,7 +53,7 @@ class Lines:
                 if role == "Q":
                     self.stored_heads = len(array) if array.ndim == 3 else int(match.groupdict().get("h", -1)) + 1
                 self.found[key] = np.concatenate([self.found[key], turned], -1) if key in self.found else turned
-        self.n_layers = max([i + 1 for role, i in self.found if role == "O"], default=0)
+        self.n_layers = max([i + 1 for role, i in self.found if role in _LAYERED], default=0)
         for role, _ in self.found:
             if role in _LAYERED and not all((role, i) in self.found for i in range(self.n_layers)):
                 raise ValueError(f"{role} is not in every layer")
@@ -132,6 +132,13 @@ def _network(name: str, stored: dict[str, Floats], facts: Facts, digest: str) ->
         value = about.get(fact, facts.get(fact, usual.get(fact, default)))
         return facts.need(fact) if value is None else value
 
+    if name == "llama":
+        # Gemma has these names, another norm and a gated GELU
+        kind = facts.get("model_type")
+        if kind not in (None, "llama", "mistral", "qwen2", "qwen3") or (
+            kind is None and facts.get("activation") != "silu"
+        ):
+            raise ValueError(f"model_type is {kind}, activation {facts.get('activation')}")
     norm, has_units = _norm(name, at, facts, say), ("in", 0) in at.found or ("head", 0) in at.found
     h, k = _heads(at, facts)
     W_U, b_U = _unembedding(name, at, facts)

@@ -71,9 +71,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def weights_file(checkpoint: Path) -> Path:
-    """Return the file that holds a checkpoint's weights: itself, ``model.safetensors`` in it, or its only other one."""
-    if not checkpoint.is_dir() or (checkpoint / "model.safetensors").exists():
-        return checkpoint / "model.safetensors" if checkpoint.is_dir() else checkpoint
+    """Return the file that holds a checkpoint's weights: itself, one of a usual name in it, or its only other one."""
+    if not checkpoint.is_dir():
+        return checkpoint
+    for name in ("model.safetensors", "pytorch_model.bin", "model.pt"):
+        if (checkpoint / name).exists():
+            return checkpoint / name
     for suffix in _SUFFIXES:
         found = sorted(checkpoint.glob(f"*{suffix}"))
         if len(found) == 1:

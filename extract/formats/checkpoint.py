@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: Reading takes about three times the file; small transformers need a thousandth of this.
 MEMORY_LIMIT_BYTES = 4 << 30
 _WEIGHTS = "model.safetensors"
+#: What frameworks call the weights beside optimizers and training state, first choice first.
+_USUAL = (_WEIGHTS, "pytorch_model.bin", "model.pt")
 _TABLE = "table.npz"
 _OTHER_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".h5", ".gguf", ".msgpack")
 
@@ -58,7 +60,7 @@ class Inspection:
     """What is known of a checkpoint without running it.
 
     ``architecture`` is a table's shape where the model is one, and None when facts are missing; ``spec_must_add``
-    lists those first, then what every spec says.
+    lists those first, then what every spec says; the sizes of the vocabulary are 0 where nothing shows them.
     ``n_parameters`` counts stored weights, buffers aside, a tied head once; ``sha256`` is of the weights file.
     """
 
@@ -73,6 +75,8 @@ class Inspection:
     path_basename: str
     file: Path
     spec_must_add: tuple[str, ...]
+    d_vocab: int = 0
+    d_vocab_out: int = 0
 
 
 def load_checkpoint(
@@ -128,7 +132,9 @@ def inspect_checkpoint(
         sha256=tensors.digest,
         path_basename=_basename(path),
         file=weights,
-        spec_must_add=plan.missing + _always_in_spec(plan.architecture),
+        spec_must_add=plan.missing + _always_in_spec(plan),
+        d_vocab=plan.d_vocab if plan.architecture is None else plan.architecture.d_vocab,
+        d_vocab_out=plan.d_vocab_out if plan.architecture is None else plan.architecture.d_vocab_out,
     )
 
 
@@ -174,8 +180,9 @@ def find_weights(path: Path, facts: ModelFacts | None = None) -> Path:
         raise CheckpointError(f"cannot be opened: {error}", place=str(path)) from error
     if facts is not None and facts.format == table.NAME and _TABLE in names:
         return path / _TABLE
-    if _WEIGHTS in names:
-        return path / _WEIGHTS
+    usual = next((name for name in _USUAL if name in names), None)
+    if usual is not None:
+        return path / usual
     if f"{_WEIGHTS}.index.json" in names:
         raise CheckpointError("holds sharded weights, expected one model.safetensors", place=str(path), hint=READS)
     for suffix in _OTHER_WEIGHTS:
@@ -229,9 +236,11 @@ def _read(file: OpenedFile, header: Header, memory_limit: int) -> Tensors:
     return Tensors(file, header)
 
 
-def _always_in_spec(architecture: Architecture | None) -> tuple[str, ...]:
+def _always_in_spec(plan: Plan) -> tuple[str, ...]:
+    architecture = plan.architecture
     if architecture is None:
-        return ("[tokens] vocab = ...", "[domain] ...", "[readout] ...")
+        n = f"{plan.d_vocab} names, list index = id" if plan.d_vocab else "..."
+        return (f"[tokens] vocab = {n}", "[domain] ...", "[readout] ...")
     lines = [f"[tokens] vocab = {architecture.d_vocab} names, list index = id"]
     if architecture.d_vocab_out != architecture.d_vocab:
         lines.append(f"[readout] outputs = {architecture.d_vocab_out} names")

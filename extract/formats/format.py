@@ -61,11 +61,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a format concluded. ``architecture`` is None exactly when ``missing`` lists facts the spec must add."""
+    """What a format concluded. ``architecture`` is None exactly when ``missing`` lists facts the spec must add;
+    ``d_vocab`` and ``d_vocab_out`` are what shapes show even then, 0 where they do not."""
 
     architecture: Architecture | None
     missing: tuple[str, ...]
     evidence: tuple[str, ...]
+    d_vocab: int = 0
+    d_vocab_out: int = 0
 
 
 class Format(ABC):

@@ -18,8 +18,8 @@ from extract.errors import CheckpointError
 #: A config or header larger than this is not one: the largest honest ones are some tens of kilobytes.
 JSON_LIMIT_BYTES = 1 << 20
 READS = (
-    "this version reads Hugging Face GPT-2 and its own neutral layout, from .safetensors, .pt or .npz with config.json "
-    "beside it, and tables, table.npz with inputs and outputs"
+    "docs/formats.md lists what is read: GPT-2, nanoGPT, minGPT, TransformerLens, Tracr, torch encoders, Llama, Qwen, "
+    "a neutral layout; from .safetensors, .pt, .bin, .ckpt or .npz with config.json beside it; and tables"
 )
 _HEAD_BYTES = 4096
 #: Larger archives are named without looking at their list of entries.

@@ -62,9 +62,7 @@ class TabledFormat(Format):
 
     def view(self, header: Header) -> Header:
         """Return the header under the names of the table: a wrapper's prefix and the inner one are off."""
-        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in header.tensors)), "")
-        if prefix == self.inner_prefix:
-            prefix = ""
+        prefix = common_prefix(header.tensors)
         names = {name: name.removeprefix(prefix).removeprefix(self.inner_prefix) for name in header.tensors}
         if len(set(names.values())) < len(names):
             names = {name: name for name in names}
@@ -120,7 +118,8 @@ class TabledFormat(Format):
     def plan(self, source: Source) -> Plan:
         """Conclude the architecture from shapes and what is stated. Raises: CheckpointError, SpecError."""
         _, _, settled = self.settled(source)
-        return Plan(settled.architecture, settled.missing, settled.evidence)
+        sizes = settled.sizes
+        return Plan(settled.architecture, settled.missing, settled.evidence, sizes["V"], sizes.get("U", 0))
 
     def build(self, source: Source, plan: Plan, tensors: Tensors) -> Network:
         """Read the weights. Raises: CheckpointError for weights that are unusable."""
@@ -161,6 +160,14 @@ class TabledFormat(Format):
         _, reading = self.read(view)
         roles = [role for role in reading.roles if role != "W_U" or not np.shares_memory(network.W_U, network.embed)]
         return sum(view.tensors[name].numel for role in roles for name in reading.names_of(role))
+
+
+def common_prefix(names: Iterable[str]) -> str:
+    """Return the wrappers' prefixes that every name starts with."""
+    names, found = list(names), ""
+    while more := next((p for p in PREFIXES if all(name.startswith(found + p) for name in names)), ""):
+        found += more
+    return found
 
 
 class Taken:

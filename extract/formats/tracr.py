@@ -60,7 +60,7 @@ class Tracr(TabledFormat):
         rows = _residual_rows(source.config, settled.sizes["D"])
         missing = made.missing + (() if rows else (_ASK,))
         if made.architecture is None or not rows:
-            return Plan(None, missing, made.evidence)
+            return Plan(None, missing, made.evidence, made.d_vocab, len(rows))
         told = f"logits are the residual rows {shown(list(rows))}; the parameters hold no unembedding"
         return Plan(replace(made.architecture, d_vocab_out=len(rows)), (), (*made.evidence, told))
 
