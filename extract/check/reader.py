@@ -36,8 +36,10 @@ class Unreadable(Exception):
 
 
 def read_bytes(path: Path, limit: int = _FILE_BYTES) -> bytes:
-    """Return a file's bytes. Raises: Unreadable if it is missing or larger than the limit in bytes."""
+    """Return a file's bytes. Raises: Unreadable if it is missing, no plain file, or larger than the limit in bytes."""
     try:
+        if path.exists() and not path.is_file():
+            raise Unreadable(f"{path}: not a regular file")
         if path.stat().st_size > limit:
             raise Unreadable(f"{path}: {path.stat().st_size} bytes, expected at most {limit}")
         return path.read_bytes()

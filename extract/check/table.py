@@ -37,6 +37,8 @@ def find_table(checkpoint: Path, facts: dict[str, Any]) -> Path | None:
 def _is_table(path: Path, is_told: bool) -> bool:
     """Say whether a file is a zip archive of a table's two arrays, or any zip archive where the spec says so."""
     try:
+        if path.exists() and not path.is_file():
+            raise Unreadable(f"{path}: not a regular file")
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":
                 return False

@@ -14,7 +14,7 @@ from extract.formats import table
 from extract.formats.config import read_config
 from extract.formats.detect import detect
 from extract.formats.format import Format, Plan, Source
-from extract.formats.gates import READS, OpenedFile
+from extract.formats.gates import READS, OpenedFile, hinting
 from extract.formats.gpt2_facts import missing_facts_error
 from extract.formats.safetensors import FLOATS, Header, Tensors
 from extract.formats.weights import read_weights_header
@@ -210,10 +210,11 @@ def _conclude(
     except CheckpointError:
         _refuse_nan(file, header, memory_limit)
         raise
-    if facts is not None and facts.format not in (None, format_.name):
-        raise SpecError(f"$.model.format: {facts.format!r}, but {file.place} is {format_.title} ({format_.name!r})")
-    source = Source(header, read_config(file.path.parent), facts)
-    plan = format_.plan(source)
+    with hinting("weights, config.json and the spec's [model] must be of the same checkpoint"):
+        if facts is not None and facts.format not in (None, format_.name):
+            raise SpecError(f"$.model.format: {facts.format!r}, but {file.place} is {format_.title} ({format_.name!r})")
+        source = Source(header, read_config(file.path.parent), facts)
+        plan = format_.plan(source)
     return format_, source, plan, header.evidence + match.evidence + plan.evidence
 
 

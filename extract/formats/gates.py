@@ -10,10 +10,12 @@ import json
 import os
 import stat
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from extract.errors import CheckpointError
+from extract.errors import CheckpointError, SpecError
 
 #: A config or header larger than this is not one: the largest honest ones are some tens of kilobytes.
 JSON_LIMIT_BYTES = 1 << 20
@@ -25,6 +27,7 @@ _HEAD_BYTES = 4096
 #: Larger archives are named without looking at their list of entries.
 _LARGEST_ARCHIVE_BYTES = 1 << 26
 _LFS = b"version https://git-lfs.github.com/spec/"
+_NAME = "name a file of weights that can be read, or the folder that holds it with its config.json"
 _RESAVE = (
     "load it once where you trust it, save its state_dict with safetensors.torch.save_file, and put config.json beside"
 )
@@ -36,6 +39,16 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "a gzip archive", "unpack it first; " + READS),
     (b"\x7fELF", "a program", READS),
 )
+
+
+@contextmanager
+def hinting(hint: str) -> Iterator[None]:
+    """Add a hint to every refusal inside that has none of its own."""
+    try:
+        yield
+    except (CheckpointError, SpecError) as error:
+        error.hinting(hint)
+        raise
 
 
 class OpenedFile:
@@ -52,7 +65,7 @@ class OpenedFile:
             raise CheckpointError("no such file", place=self.place, hint="check the path") from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise CheckpointError(f"cannot be opened: {reason}", place=self.place) from error
+            raise CheckpointError(f"cannot be opened: {reason}", place=self.place, hint=_NAME) from error
         try:
             status = os.fstat(self._descriptor)
             _refuse_special(status.st_mode, self.place)
@@ -212,4 +225,4 @@ def _refuse_special(mode: int, place: str) -> None:
         (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
     )  # fmt: skip
     found = next((name for test, name in kinds if test(mode)), "not a regular file")
-    raise CheckpointError(f"is {found}, expected a regular file", place=place)
+    raise CheckpointError(f"is {found}, expected a regular file", place=place, hint=_NAME)

@@ -76,7 +76,8 @@ def _archive(file: OpenedFile) -> tuple[Unpickled, Storages, int]:
         raise CheckpointError(f"is a damaged zip archive: {error}", place=file.place, hint=_FETCH) from error
     ranges: dict[str, tuple[int, int]] = {}
     for info in entries:
-        ranges[_inner_name(info, ranges, entries, file.place)] = _stored_range(info, file)
+        name = _inner_name(info, ranges, entries, file.place)
+        ranges[name] = _stored_range(info, file)
     _check_overlap(ranges, file.place)
     if "data.pkl" not in ranges:
         raise CheckpointError("is a zip archive without data.pkl, expected a PyTorch file", place=file.place)

@@ -154,7 +154,9 @@ def _state_dict(value: Any, wanted: str | None, place: str) -> tuple[Pairs, list
 def _wanted(wanted: str, inside: Mapping[str, Pairs], value: Pairs, place: str) -> str:
     if wanted not in inside:
         found = ", ".join(_named(key) for key in list(inside)[:6]) or "no mapping at all"
-        raise SpecError(f"$.model.state_dict_key: {wanted!r}, but {place} has {found}")
+        raise SpecError(
+            f"$.model.state_dict_key: {wanted!r}, but {place} has {found}", hint="name the entry that holds the weights"
+        )
     return wanted
 
 
