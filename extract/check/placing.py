@@ -132,6 +132,12 @@ def _network(name: str, stored: dict[str, Floats], facts: Facts, digest: str) ->
         value = about.get(fact, facts.get(fact, usual.get(fact, default)))
         return facts.need(fact) if value is None else value
 
+    if name.startswith("transformer_lens_"):
+        # the native model divides by its scale and pairs neighbours whatever is said, and gates by few activations
+        gated = ("gate", 0) in at.found and facts.get("activation") not in (None, "silu", "gelu_erf", "gelu_tanh")
+        if gated or any(source.get("use_attn_scale") is False for source in facts.sources):
+            raise ValueError("the native model does not do what its config says")
+        about["pairing"] = "neighbours"
     if name == "llama":
         # Gemma has these names, another norm and a gated GELU
         kind = facts.get("model_type")
@@ -139,7 +145,8 @@ def _network(name: str, stored: dict[str, Floats], facts: Facts, digest: str) ->
             kind is None and facts.get("activation") != "silu"
         ):
             raise ValueError(f"model_type is {kind}, activation {facts.get('activation')}")
-    norm, has_units = _norm(name, at, facts, say), ("in", 0) in at.found or ("head", 0) in at.found
+    norm, is_bare = _norms(name, at, facts)
+    has_units = ("in", 0) in at.found or ("head", 0) in at.found
     h, k = _heads(at, facts)
     W_U, b_U = _unembedding(name, at, facts)
     pos, rotary, n_ctx = _positions(at, say, facts, k)
@@ -148,7 +155,7 @@ def _network(name: str, stored: dict[str, Floats], facts: Facts, digest: str) ->
     head = None
     if ("head", 0) in at.found:
         head = Head(at.found["head", 0], at.found["bhead", 0], at.pair("head", 0, None), str(activation))
-    bare = (np.ones(len(W_U)), np.zeros(len(W_U))) if _is_bare(at, norm) else None
+    bare = (np.ones(len(W_U)), np.zeros(len(W_U))) if is_bare else None
     return Weights(
         at.found["embed", 0], pos, tuple(_layer(name, at, i, h, k, bare) for i in range(at.n_layers)),
         at.pair("nf", 0, bare), W_U, b_U, h, n_ctx, facts.scales(k, at.n_layers),
@@ -160,19 +167,27 @@ def _network(name: str, stored: dict[str, Floats], facts: Facts, digest: str) ->
     )  # fmt: skip
 
 
-def _is_bare(at: Lines, norm: str) -> bool:
-    return norm != "none" and not any(role in ("n1.w", "nf.w", "n2.w") for role, _ in at.found)
+def _norms(name: str, at: Lines, facts: Facts) -> tuple[str, bool]:
+    """Return the kind of norm, as stored or as somebody says, and whether the stream's norms have no tensors."""
 
+    def stored(roles: str) -> str | None:
+        there = {role for role, _ in at.found if role in [f"{r}.w" for r in roles.split()]}
+        has_shift = any(role == f"{r[:-2]}.b" for role, _ in at.found for r in there)
+        plain = "layernorm" if name in ("nanogpt", "torch_encoder", "uva_tutorial") else "rms"
+        return None if not there else "layernorm" if has_shift else plain
 
-def _norm(name: str, at: Lines, facts: Facts, say: Any) -> str:
-    """Return the kind of norm: what is stored shows it, or somebody says it."""
-    sites = {role for role, _ in at.found if role in ("n1.w", "n2.w", "nf.w", "qn.w", "kn.w", "hn.w", "head.w")}
-    if not sites:
-        return str(say("norm"))
-    has_shift = any((role.replace(".w", ".b"), 0) in at.found for role in sites)
-    kind = "layernorm" if has_shift or name in ("nanogpt", "torch_encoder", "uva_tutorial") else "rms"
+    stream, inner = stored("n1 n2 nf"), stored("qn kn hn head")
+    if stream is None and name in ("transformer_lens", "easy_transformer"):
+        stated = str(facts.need("norm"))
+        if inner not in (None, stated) and stated != "none":
+            raise ValueError("two kinds of norms")
+        return inner or stated if stated == "none" else stated, stated != "none"
     # TransformerLens 4 has a layer norm where its config names none
-    return kind if name in ("transformer_lens_native", "transformer_lens_bridge") else str(facts.fixed("norm", kind))
+    if stream is not None and not name.startswith("transformer_lens_"):
+        facts.fixed("norm", stream)
+    if inner is not None and stream not in (None, inner):
+        raise ValueError("two kinds of norms")
+    return stream or inner or str(facts.fixed("norm", "none")), False
 
 
 def _heads(at: Lines, facts: Facts) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from extract.network import Architecture, NormKind, Rotary
 
 #: Positions that are computed where neither file nor config bounds them.
 DEFAULT_POSITIONS: Final = 512
+_STREAM_NORMS: Final = ("norm_attention.weight", "norm_mlp.weight", "norm_final.weight")
 _LARGEST_EPS, _LARGEST_CONTEXT = 1.0, 1 << 16
 _SIZES: Final = (("d_model", "D"), ("d_mlp", "M"), ("d_vocab", "V"), ("d_vocab_out", "U"), ("n_ctx", "C"))
 #: What the spec can say, and what to write there; facts it cannot say are named as keys of config.json.
@@ -51,12 +52,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An architecture, or what is missing for one, and the evidence in sentences. ``sizes`` are complete."""
+    """An architecture, or what is missing for one, and the evidence in sentences. ``sizes`` are complete;
+    ``has_bare_norms``: the stream's norms are there, without gains and shifts."""
 
     architecture: Architecture | None
     missing: tuple[str, ...]
     evidence: tuple[str, ...]
     sizes: Mapping[str, int]
+    has_bare_norms: bool
 
 
 class Facts:
@@ -94,7 +97,7 @@ def settle(reading: Reading, header: Header, stated: Stated, policy: Policy, tit
     """
     facts = Facts(stated, policy, title)
     sizes = _sizes(reading, facts)
-    norm, eps, place = _norm(reading, facts)
+    norm, eps, place, is_bare = _norm(reading, facts)
     positions, rotary, n_ctx = _positions(reading, facts, sizes)
     attention = facts.need("attention")
     share = facts.get("softmax_share", 1.0)
@@ -111,7 +114,7 @@ def settle(reading: Reading, header: Header, stated: Stated, policy: Policy, tit
     scale, scale_words = _scale(facts, sizes, reading.n_layers)
     _check_parts(reading, facts)
     if facts.missing:
-        return Settled(None, tuple(dict.fromkeys(facts.missing)), (), sizes)
+        return Settled(None, tuple(dict.fromkeys(facts.missing)), (), sizes, is_bare)
     floats = sorted({FLOATS[header.tensors[n].dtype] for role in reading.roles for n in reading.names_of(role)})
     made = Architecture(
         n_layers=reading.n_layers, d_model=sizes["D"], n_heads=sizes["H"], d_head=sizes["K"], d_mlp=sizes.get("M", 0),
@@ -119,7 +122,7 @@ def settle(reading: Reading, header: Header, stated: Stated, policy: Policy, tit
         norm_eps=eps, activation=activation, positions=positions, attention_scale=scale, dtype="+".join(floats),
         norm_place=place, rotary=rotary, softmax_share=share, masked_token=masked, embed_scale=embed_scale,
     )  # fmt: skip
-    return Settled(made, (), _evidence(made, facts, reading, scale_words), sizes)
+    return Settled(made, (), _evidence(made, facts, reading, scale_words), sizes, is_bare)
 
 
 def _sizes(reading: Reading, facts: Facts) -> dict[str, int]:
@@ -175,29 +178,41 @@ def _heads(sizes: dict[str, int], facts: Facts) -> None:
     sizes["H"] = heads
 
 
-def _norm(reading: Reading, facts: Facts) -> tuple[NormKind, float, Any]:
-    sites = [role for role in reading.roles if role.startswith("norm_") and role.endswith(".weight")]
-    sites += ["head.norm.weight"] if "head.norm.weight" in reading.roles else []
-    kind: Any = "none"
-    if sites:
-        has_shift = any(role.replace(".weight", ".bias") in reading.roles for role in sites)
-        kind = "layernorm" if has_shift else facts.policy.norm_without_shift
-        if facts.policy.always.get("norm") != "stored":
-            facts.stated.require("norm", kind, "as the stored norms are")
-            facts.stated.require("norm_is_bare", False, "the norms have gains") if facts.policy.hides_norms else None
-    elif facts.policy.hides_norms:
+def _norm(reading: Reading, facts: Facts) -> tuple[NormKind, float, Any, bool]:
+    """Return the kind of norm, its epsilon, its place, and whether the stream's norms are there without any tensor."""
+    stored = [role for role in reading.roles if "norm" in role and role.endswith(".weight")]
+    stream = [role for role in stored if role in _STREAM_NORMS]
+    inner = _stored_kind(reading, facts, [role for role in stored if role not in _STREAM_NORMS])
+    kind: Any = _stored_kind(reading, facts, stream) or "none"
+    is_bare = False
+    if stream and facts.policy.always.get("norm") != "stored":
+        facts.stated.require("norm", kind, "as the stored norms are")
+        if facts.policy.hides_norms:
+            facts.stated.require("norm_is_bare", False, "the norms have gains")
+    elif not stream and facts.policy.hides_norms:
         kind = facts.need("norm")
-        if kind in ("layernorm", "rms"):
+        is_bare = kind in ("layernorm", "rms")
+        if is_bare:
             facts.stated.require("norm_is_bare", True, "no gains of norms are stored")
-    else:
+    elif not stream and inner is None:
         facts.stated.require("norm", "none", "no norms are stored")
+    if inner not in (None, kind) and kind not in (None, "none"):
+        raise CheckpointError(f"the stream has {kind} norms and other parts have {inner} ones, expected one kind")
+    kind = inner if kind == "none" and inner is not None else kind
     if kind in (None, "none"):
-        return "none", 0.0, "before"
-    eps, stream = facts.need("eps"), any(role.startswith(("norm_a", "norm_m")) for role in sites) or not sites
-    place = facts.need("norm_place") if stream else facts.get("norm_place", "before")
+        return "none", 0.0, "before", False
+    eps, place = facts.need("eps"), facts.need("norm_place") if stream or is_bare else facts.get("norm_place", "before")
     if eps is not None and not 0 < eps <= _LARGEST_EPS:
         raise facts.stated.statements("eps")[0].error(f"expected a number above 0, at most {_LARGEST_EPS}")
-    return kind, eps or 0.0, place
+    return kind, eps or 0.0, place, is_bare
+
+
+def _stored_kind(reading: Reading, facts: Facts, roles: list[str]) -> NormKind | None:
+    """Return the kind of norm that stored gains and shifts show; None without any."""
+    if not roles:
+        return None
+    has_shift = any(role.replace(".weight", ".bias") in reading.roles for role in roles)
+    return "layernorm" if has_shift else facts.policy.norm_without_shift
 
 
 def _positions(reading: Reading, facts: Facts, sizes: dict[str, int]) -> tuple[Any, Rotary | None, int]:

@@ -129,7 +129,7 @@ class TabledFormat(Format):
         view, reading, settled = self.settled(source)
         taken = Taken(view, reading, settled.sizes, tensors)
         self.check_values(source, taken, a)
-        return assembled(taken, a, self.unembedding(source, taken, a))
+        return assembled(taken, a, settled.has_bare_norms, self.unembedding(source, taken, a))
 
     def check_values(self, source: Source, taken: Taken, a: Architecture) -> None:
         """Check what only values can show: that spare tensors are copies. Raises: CheckpointError."""
@@ -214,11 +214,10 @@ class Taken:
         return Norm(weight, self.array(f"{role}.bias", layer) if has_shift else np.zeros_like(weight))
 
 
-def assembled(taken: Taken, a: Architecture, unembedding: tuple[Array, Array]) -> Network:
+def assembled(taken: Taken, a: Architecture, is_bare: bool, unembedding: tuple[Array, Array]) -> Network:
     """Build the network from the tensors by role."""
     sizes = {**taken.sizes, "M": a.d_mlp}
     bare = Norm(np.ones(a.d_model, np.float32), np.zeros(a.d_model, np.float32))
-    is_bare = a.norm != "none" and not any(role.startswith("norm_") for role in taken.reading.roles)
 
     def stream_norm(role: str, i: int) -> Norm | None:
         return bare if is_bare and (role != "norm_mlp" or a.d_mlp) else taken.norm(role, i, a)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import final
 
+from extract.formats.format import Source
 from extract.formats.layout import Reading, Row, table
 from extract.formats.safetensors import Header
 from extract.formats.settle import Policy
+from extract.formats.stated import Stated
 from extract.formats.tabled import TabledFormat
 
 _ROWS = """
@@ -46,15 +48,30 @@ _POLICY = Policy(
     always={"attention": "causal", "norm_place": "before", "norm": "stored"},
     usually={"eps": 1e-5, "rotary_base": 10000.0, "rotary_pairs": "neighbours"},
 )
+#: The native model pairs neighbours whatever its config holds here.
+_IGNORED = ("rotary_adjacent_pairs",)
 
 
-@final
 class Native(TabledFormat):
-    """The native model; a null or layer-norm type in its config is only a default, the tensors say which norm it is."""
+    """The native model; what its config says of norms and pairs is not what its code does, the tensors and code are."""
+
+    def stated(self, source: Source) -> Stated:
+        """Return the statements; two keys do not do in the native model what they say."""
+        stated = super().stated(source)
+        _, reading = self.read(self.view(source.header))
+        for config in stated.configs:
+            if config.flag("use_attn_scale", default=True) is False:
+                raise config.wrong("use_attn_scale", "true or nothing", "the native model always divides by its scale")
+            activation = config.text("act_fn") or "silu"
+            if "W_gate" in reading.roles and activation.lower() not in ("silu", "swish", "gelu", "gelu_new"):
+                raise config.wrong(
+                    "act_fn", "silu, gelu or gelu_new beside a gate", "the native model takes silu instead"
+                )
+        return stated
 
 
 @final
-class Bridge(TabledFormat):
+class Bridge(Native):
     """The names of a TransformerBridge over a native model."""
 
     def table_rows(self, view: Header) -> tuple[Row, ...]:
@@ -75,11 +92,11 @@ NATIVE = Native(
     "transformer_lens_native", "TransformerLens 4 (native)",
     table(_ROWS.format(
         embed="tok_embed", positions="pos", block="layers", into="fc_in", out="fc_out", final="ln_out", head="head",
-    )), policy=_POLICY, tell="W_K",
+    )), policy=_POLICY, tell="W_K", ignored_keys=_IGNORED,
 )  # fmt: skip
 BRIDGE = Bridge(
     "transformer_lens_bridge", "TransformerLens 4 (bridge)",
     table(_ROWS.format(
         embed="embed", positions="pos_embed", block="blocks", into="in", out="out", final="ln_final", head="unembed",
-    )), policy=_POLICY, tell="W_K",
+    )), policy=_POLICY, tell="W_K", ignored_keys=_IGNORED,
 )  # fmt: skip

@@ -154,6 +154,9 @@ CASES: dict[str, tuple[str, Callable[[], Made]]] = {
     ),
     "lens solu": ("transformer_lens", lambda: lens(8, act_fn="solu")),
     "lens solu with norm": ("transformer_lens", lambda: lens(9, act_fn="solu_ln")),
+    "lens norm of the hidden units alone": (
+        "transformer_lens", lambda: lens(12, act_fn="solu_ln", normalization_type=None, n_layers=1),
+    ),
     "lens pad": ("transformer_lens", lambda: lens(10, pad=4, attention_dir="bidirectional")),
     "lens all square": ("transformer_lens", lambda: lens(11, n_heads=1, d_head=12, d_vocab=12, d_mlp=12)),
     "left": ("left_facing", lambda: left(0)),
@@ -177,6 +180,10 @@ CASES: dict[str, tuple[str, Callable[[], Made]]] = {
         "transformer_lens_native",
         lambda: native(1, positional_embedding_type="rotary", n_key_value_heads=1, gated_mlp=True, act_fn="silu",
                        normalization_type="RMS"),
+    ),
+    "native with a config that says other pairs": (
+        "transformer_lens_native",
+        lambda: native(6, positional_embedding_type="rotary", rotary_adjacent_pairs=False, attn_only=True),
     ),
     "native attention only": ("transformer_lens_native", lambda: native(2, attn_only=True, d_mlp=None)),
     "bridge": ("transformer_lens_bridge", lambda: native(3, bridge=True)),

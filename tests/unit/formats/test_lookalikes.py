@@ -205,6 +205,20 @@ def test_parts_that_are_not_read_are_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+def test_the_native_model_does_not_do_all_its_config_says(tmp_path: Path) -> None:
+    _, state, config, _ = native(1, gated_mlp=True, act_fn="silu")
+    assert config is not None
+    refused(state, config | {"use_attn_scale": False}, tmp_path, "use_attn_scale is false, expected true or nothing")
+    refused(state, config | {"act_fn": "relu"}, tmp_path, "expected silu, gelu or gelu_new beside a gate")
+
+
+def test_two_kinds_of_norms_are_refused(tmp_path: Path) -> None:
+    _, state, config, _ = lens(11)
+    for block in (0, 1):
+        state |= {f"blocks.{block}.attn.{x}_norm.w": torch.ones(4) for x in "qk"}
+    refused(state, config, tmp_path, "the stream has layernorm norms and other parts have rms ones")
+
+
 def test_nanogpt_ties_its_head_and_minigpt_must_say_its_activation(tmp_path: Path) -> None:
     _, state, _, _ = nano(1, bias=True)
     state["model"]["lm_head.weight"] = state["model"]["lm_head.weight"] + 1
