@@ -37,7 +37,9 @@ def test_three_forward_passes_agree_and_every_bound_holds(drawn: Parts, seed: in
         if is_exact:
             truth = Partwise(network, LETTERS, np.longdouble, is_fine=True).values(prompts, 1, places)[0]
         checked, bounds = AnyKind(weights).logits(prompts, 1, 0)
-        found = [Partwise(network, LETTERS, np.float64, is_fine=fine).values(prompts, 1, places) for fine in (True, False)]
+        found = [
+            Partwise(network, LETTERS, np.float64, is_fine=fine).values(prompts, 1, places) for fine in (True, False)
+        ]
     size = 1 + np.abs(said).max()
     room = (2.0**-62 if is_exact else 1e-12) * size
     for values, errors in [*found, (checked, np.broadcast_to(bounds[1][..., None], checked.shape))]:
