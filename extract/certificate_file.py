@@ -20,6 +20,7 @@ from extract.network import Architecture, Network
 from extract.outcome import BoxRegion, Certificate, Counterexample, Region, Tally
 from extract.table_model import TableModel
 from extract.version import VERSION
+from extract.vocabulary import UNDETERMINED
 
 SCHEMA = "extract.certificate/1"
 #: Counterexamples listed, first in canonical order; the counts are exact whatever is listed.
@@ -184,6 +185,6 @@ def _exception(domain: Domain, found: Counterexample) -> dict[str, Any]:
     return {
         "tokens": [vocabulary.names[token] for token in found.tokens],
         "offset": found.offset,
-        "model": [vocabulary.name(code) for code in found.model],
+        "model": [None if code == UNDETERMINED else vocabulary.name(code) for code in found.model],
         "program": [vocabulary.name(code) for code in found.program],
     }

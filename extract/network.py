@@ -220,6 +220,18 @@ class Network:
         }
         return tuple(name for name, is_there in found.items() if is_there)
 
+    @property
+    def tie(self) -> float:
+        """Logits at most this far below the top one, relative to it where it is above 1, are tied with it: none wins.
+
+        2^-30, far above what float64 can make of equal logits. 2^-16 where every logit is one coordinate of a residual
+        stream without norms, as compilers of programs make them: 1 or 0 says whether an answer is meant, and what a
+        softmax leaks (up to some 10^-6 in Tracr's networks) says nothing.
+        """
+        is_indicator = ((self.W_U != 0).sum(axis=0) == 1).all() and (self.W_U.sum(axis=0) == 1).all()
+        is_compiled = self.architecture.norm == "none" and self.head is None and is_indicator and not self.b_U.any()
+        return 2.0**-16 if is_compiled else 2.0**-30
+
     def _is_normed_throughout(self) -> bool:
         sites = [self.norm_final, *(layer.norm_attention for layer in self.layers)]
         sites += [layer.norm_mlp for layer in self.layers if self.architecture.d_mlp]

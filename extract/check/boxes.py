@@ -132,7 +132,7 @@ class BoxCheck:
         least, answer = node[2], [self.code(cell) for cell in node[3]]
         self.reject(type(least) is float and least > 0, f"leaf {self.n_leaves} has the least margin {least}")
         drawn = self.task.alphabet[part.drawn(16)]
-        cells, margin, bound = self.model.answers(drawn, self.offset, drawn)
+        cells, margin, bound, _ = self.model.answers(drawn, self.offset, drawn)
         fits = bool((cells == answer).all() and least <= float((margin + 2 * bound).min()))
         self.reject(fits, f"leaf {self.n_leaves} holds inputs of another answer or of a smaller margin")
         if fits and not self.bounded(part, answer):
@@ -149,7 +149,7 @@ class BoxCheck:
         agree = differ = doubtful = 0
         least = math.inf
         for tokens in np.array_split(self.task.alphabet[part.all()], size // 4096 + 1):
-            cells, margin, bound = self.model.answers(tokens, self.offset, tokens)
+            cells, margin, bound, _ = self.model.answers(tokens, self.offset, tokens)
             same, sure = (cells == said).all(axis=1), margin > bound
             agree, differ = agree + int((same & sure).sum()), differ + int((~same & sure).sum())
             doubtful += int((margin <= 1000 * bound + 1e-6).sum())
@@ -174,7 +174,7 @@ class BoxCheck:
         for row in rows:
             if len(row) != self.length or not whole.holds(row):
                 raise ValueError("a witness is not an input")
-            cells, margin, bound = self.model.answers(
+            cells, margin, bound, _ = self.model.answers(
                 self.task.alphabet[[row]], self.offset, np.zeros((1, 1), np.int64)
             )
             state = 0

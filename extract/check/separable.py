@@ -135,7 +135,7 @@ class Separable:
             read = task.layout(len(letters))[0 if task.at == "first" else -1]
             width = self.model.width(len(letters), offset)
             theirs = program_answers(self.task, self.lets, self.adapter, tokens, width)
-            model, margin, bound = self.model.answers(tokens, offset, theirs)
+            model, margin, bound, _ = self.model.answers(tokens, offset, theirs)
             shown = [[self.task.name(int(c)) for c in cells[0] if c != ABSENT] for cells in (model, theirs)]
             if shown != [entry["model"], entry["program"]] or shown[0] == shown[1] or not margin[0] > bound[0]:
                 found.append(f"exception {entry['tokens']}: replays as model {shown[0]}, program {shown[1]}")

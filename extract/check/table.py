@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.check.language import Ints
+from extract.check.language import Bools, Ints
 from extract.check.reader import Unreadable, read_bytes
 from extract.check.spec import ABSENT, Task
 from extract.check.weights import Floats
@@ -165,10 +165,11 @@ class TableAnswers:
         """Say that margins are infinite: no second choice is near."""
         return True
 
-    def answers(self, tokens: Ints, _: int, __: Ints) -> tuple[Ints, Floats, Floats]:
-        """Return cells, margins (infinite, or 0 without a row) and bounds (0) of inputs of one length."""
+    def answers(self, tokens: Ints, _: int, __: Ints) -> tuple[Ints, Floats, Floats, Bools]:
+        """Return cells, margins (infinite, or 0 without a row), bounds (0), and which cells a row decides."""
         place, width = self.table.find(tokens), self.width(tokens.shape[1], 0)
         cells = self._codes[self.table.outputs[place]]
         cells[place < 0] = ABSENT
         cells = np.pad(cells, ((0, 0), (0, max(0, width - cells.shape[1]))), constant_values=ABSENT)[:, :width]
-        return cells, np.where(place < 0, 0.0, np.inf), np.zeros(len(place))
+        sure = np.repeat((place >= 0)[:, None], width, axis=1)
+        return cells, np.where(place < 0, 0.0, np.inf), np.zeros(len(place)), sure

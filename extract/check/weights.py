@@ -172,6 +172,14 @@ class Weights:
         return mine == plain and is_bare and is_whole and self.norm != "rms" and self.activation != "solu"
 
     @property
+    def tie(self) -> float:
+        """Logits this close, relative to the top one above 1, are tied: 2^-16 where each is one coordinate of a stream
+        without norms, 1 or 0 for an answer that is meant or not; 0 elsewhere, where only rounding is a tie."""
+        ones, stored = self.W_U.sum(axis=0) == 1, (self.W_U != 0).sum(axis=0) == 1
+        is_sign = self.norm == "none" and self.head is None and bool((ones & stored).all()) and not self.b_U.any()
+        return 2.0**-16 if is_sign else 0.0
+
+    @property
     def places(self) -> Floats:
         """The position embedding [n_ctx, d_model]; 0 where there is none."""
         return np.zeros((self.n_ctx, len(self.W_U))) if self.pos_embed is None else self.pos_embed

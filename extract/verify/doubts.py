@@ -65,7 +65,7 @@ class SecondLook:
         def decide(ranks: NDArray[np.int64]) -> None:
             tokens = self._tokens(writer.length, ranks)
             part = decide_inputs(by, self.domain, self.form, tokens, writer.offset, writer.n_decisions)
-            writer.rewrite(ranks, part.cells, part.margins, part.bounds, part.is_tied)
+            writer.rewrite(ranks, part.cells, part.margins, part.bounds, part.is_tied, part.unsure)
 
         self._in_batches(writer, decide, by.batch_size(self.domain.rendered_length(writer.length)))
 

@@ -45,19 +45,35 @@ class Approx:
 class Map:
     """``x @ weight + bias`` for exactly known float32 weights: the numbers in our type, and their absolute values.
 
-    Shapes: ``weight``, ``sizes`` [in, out], ``bias``, ``shift`` [out].
+    Rows and columns of zeros are left out, most of a compiled network's: ``inputs`` and ``outputs`` are the places of
+    the others (None: all). Shapes: ``weight``, ``sizes`` [inputs, outputs], ``bias``, ``shift`` [out].
     """
 
     weight: Floats
     bias: Floats
     sizes: NDArray[np.float64]
     shift: NDArray[np.float64]
+    inputs: NDArray[np.intp] | None
+    outputs: NDArray[np.intp] | None
 
     @staticmethod
     def of(weight: Floats, bias: Floats, dtype: np.dtype[Any]) -> Map:
         """Make a map of stored weights."""
-        weight, bias = np.ascontiguousarray(weight, dtype), np.asarray(bias, dtype)
-        return Map(weight, bias, np.abs(weight).astype(np.float64), np.abs(bias).astype(np.float64))
+        inputs, outputs = np.flatnonzero(weight.any(axis=1)), np.flatnonzero(weight.any(axis=0))
+        is_sparse = 4 * len(inputs) * len(outputs) < 3 * weight.size
+        part = weight[np.ix_(inputs, outputs)] if is_sparse else weight
+        part, bias = np.ascontiguousarray(part, dtype), np.asarray(bias, dtype)
+        places = (inputs, outputs) if is_sparse else (None, None)
+        return Map(part, bias, np.abs(part).astype(np.float64), np.abs(bias).astype(np.float64), *places)
+
+    def put(self, made: Floats, plus: Floats) -> Floats:
+        """Return products [row, outputs] in their places plus what is added to all [out]; ``made`` is overwritten."""
+        if self.outputs is None:
+            made += plus
+            return made
+        full = np.repeat(plus[None], len(made), axis=0)
+        full[:, self.outputs] += made
+        return full
 
 
 class Entrywise:
@@ -103,15 +119,16 @@ class Entrywise:
 
     def linear(self, x: Approx, by: Map) -> Approx:
         """Apply a map along the last axis: the error goes through absolute values, as do the sums' roundings."""
-        n, width = by.weight.shape
-        value = x.value.reshape(-1, n) @ by.weight
-        value += by.bias
+        used, off = x.value, x.error
+        if by.inputs is not None:
+            used, off = used[..., by.inputs], off[..., by.inputs]
+        n, width, rows = len(by.weight), len(by.bias), math.prod(used.shape[:-1])
+        value = by.put(used.reshape(rows, n) @ by.weight, by.bias)
         rounding = gamma(n + 2, self.unit)
-        size = x.error + rounding * self.size(x.value)
-        error = size.reshape(-1, n) @ by.sizes
-        error += rounding * by.shift + 2 * n * self.tiny
+        size = off + rounding * self.size(used)
+        error = by.put(size.reshape(math.prod(size.shape[:-1]), n) @ by.sizes, rounding * by.shift + 2 * n * self.tiny)
         error *= _SLACK
-        return Approx(value.reshape(*x.value.shape[:-1], width), error.reshape(*size.shape[:-1], width))
+        return Approx(value.reshape(*used.shape[:-1], width), error.reshape(*size.shape[:-1], width))
 
     def norm(self, x: Approx, gain: Floats, shift: Floats, kind: NormKind, eps: float) -> Approx:
         """Normalise the last axis, multiply by the gain and add the shift.

@@ -298,6 +298,6 @@ class _Enumeration:
             part = decide_inputs(by, self.domain, self.form, tokens, writer.offset, writer.n_decisions)
             is_sure = part.margins > part.bounds
             bound = float(part.bounds[is_sure].max(initial=0.0))
-            writer.write(start, part.cells, part.margins, is_sure, bound, part.is_tied)
+            writer.write(start, part.cells, part.margins, is_sure, bound, part.is_tied, part.unsure)
             writer.evaluated = stop
             yield stop

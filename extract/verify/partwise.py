@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from extract.network import Activation, Layer, Network, Norm
 from extract.readout import ReadOut
 from extract.verify.entrywise import Approx, Entrywise, Floats, Map
-from extract.verify.rounding import TIE
 
 #: Floats of one activation of a batch, about: a few of them should stay in a core's cache.
 _BATCH_FLOATS = 1 << 17
@@ -52,6 +51,7 @@ class Partwise:
 
     def _maps(self, layer: Layer) -> _Maps:
         d, kind = self.architecture.d_model, self.by.dtype
+        units = self._live_units(layer)
 
         def joined(weight: Floats, bias: Floats) -> Map:
             return Map.of(weight.transpose(1, 0, 2).reshape(d, -1), bias.reshape(-1), kind)
@@ -63,10 +63,17 @@ class Partwise:
             joined(layer.W_K, layer.b_K),
             joined(layer.W_V, layer.b_V),
             Map.of(layer.W_O.reshape(-1, d), layer.b_O, kind),
-            Map.of(layer.W_in, layer.b_in, kind),
+            Map.of(layer.W_in[:, units], layer.b_in[units], kind),
             Map.of(layer.W_gate, layer.b_gate, kind) if has_gate else None,  # type: ignore[arg-type]
-            Map.of(layer.W_out, layer.b_out, kind),
+            Map.of(layer.W_out[units], layer.b_out, kind),
         )
+
+    def _live_units(self, layer: Layer) -> NDArray[np.intp]:
+        """Return the hidden units that can add anything; every activation of one number is 0 at 0."""
+        if self.architecture.activation == "solu" or layer.norm_hidden is not None or layer.W_gate is not None:
+            return np.arange(layer.W_in.shape[1])
+        moves = layer.W_in.any(axis=0) | (layer.b_in != 0)
+        return np.flatnonzero(moves & layer.W_out.any(axis=1))
 
     def batch_size(self, n_positions: int) -> int:
         """Return how many prompts of a rendered length to evaluate at once."""
@@ -88,7 +95,7 @@ class Partwise:
         size = self.by.size(found.value) + found.error
         top = np.maximum(size.max(axis=(1, 2), initial=1.0), abs(self._threshold))
         off = found.error.max(axis=(1, 2), initial=0.0) + 2 * self.by.unit * top
-        ties = TIE * top
+        ties = self.network.tie * top
         bound = (2 if self._is_difference else 1) * off * 1.001 + ties
         n = len(prompts)
         rows = found.value.reshape(-1, len(self._choices)).T
@@ -153,6 +160,9 @@ class Partwise:
         """Return the stream after the attention, at the positions read (None: all)."""
         a, by, layer = self.architecture, self.by, maps.layer
         is_after = a.norm_place == "after"
+        if not layer.W_O.any() or not (layer.W_V.any() or layer.b_V.any()):
+            x = self._with_bias(x if reads is None else x.at(np.s_[:, list(reads)]), maps.out)
+            return self._normed(x, layer.norm_attention) if is_after else x
         z = x if is_after else self._normed(x, layer.norm_attention)
         at = np.arange(len(positions)) if reads is None else np.array(reads, np.intp)
         picked = np.s_[:, at]
@@ -184,6 +194,10 @@ class Partwise:
         x = by.add(x, heads)
         return self._normed(x, layer.norm_attention) if is_after else x
 
+    def _with_bias(self, x: Approx, by: Map) -> Approx:
+        """Return what is left of a part whose output is its bias."""
+        return self.by.add(x, Approx(by.bias, np.zeros(len(by.bias)))) if by.bias.any() else x
+
     def _without(self, value: Approx, hidden: NDArray[np.bool_]) -> Approx:
         """Return values that nobody sees as zeros, so that no error of theirs, infinite ones included, counts."""
         unseen = hidden if self.by.is_fine else hidden.all(axis=0, keepdims=True)
@@ -193,11 +207,11 @@ class Partwise:
         a, by, layer = self.architecture, self.by, maps.layer
         is_after, kind = a.norm_place == "after", a.activation
         z = x if is_after else self._normed(x, layer.norm_mlp)
-        if a.d_mlp:
+        if len(maps.back.sizes):
             units = self._units(z, maps, kind)
             x = by.add(x, by.linear(self._normed(units, layer.norm_hidden), maps.back))
-        elif layer.b_out.any():
-            x = by.add(x, Approx(maps.back.bias, np.zeros(a.d_model)))
+        else:
+            x = self._with_bias(x, maps.back)
         return self._normed(x, layer.norm_mlp) if is_after else x
 
     def _units(self, z: Approx, maps: _Maps, kind: Activation) -> Approx:

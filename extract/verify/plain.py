@@ -18,18 +18,21 @@ from extract.verify.stages import Floats, Projections, Stages, Stream, Weighing
 
 #: Floats held for one batch of scores and hidden activations, about.
 _BATCH_FLOATS = 1 << 21
+_NOBODY = np.zeros(0, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
     """Answers to a batch: cells [cell, input], margins and the bounds they must exceed [input].
 
-    ``is_tied`` [input] says of which it is certain that no precision would tell more: their margin is a tie.
+    ``unsure`` [input, answer cell] says which cells are not decided; ``is_tied`` [input] of which inputs it is certain
+    that no precision would tell more, since every such cell is a tie.
     """
 
     cells: Cells
     margins: NDArray[Any]
     bounds: NDArray[Any]
+    unsure: NDArray[np.bool_]
     is_tied: NDArray[np.bool_]
 
 
@@ -88,11 +91,12 @@ def decide_inputs(
             parts.append(_read(by, form, batch, offset, reads))
     if not parts:
         none = np.zeros((form.width(n_decisions), 0), form.dtype)
-        return Decided(none, np.zeros(0), np.zeros(0), np.zeros(0, np.bool_))
+        return Decided(none, np.zeros(0), np.zeros(0), np.zeros((0, form.columns(n_decisions)), np.bool_), _NOBODY)
     return Decided(
         np.concatenate([p.cells for p in parts], axis=1),
         np.concatenate([p.margins for p in parts]),
         np.concatenate([p.bounds for p in parts]),
+        np.concatenate([p.unsure for p in parts]),
         np.concatenate([p.is_tied for p in parts]),
     )
 
@@ -100,13 +104,19 @@ def decide_inputs(
 def _read(by: Evaluator, form: CellFormat, prompts: NDArray[np.int32], offset: int, reads: tuple[int, ...]) -> Decided:
     n = len(prompts)
     if not reads:
-        return Decided(np.zeros((0, n), form.dtype), np.full(n, np.inf), np.zeros(n), np.zeros(n, np.bool_))
+        none, nobody = np.zeros((0, n), form.dtype), np.zeros(n, np.bool_)
+        return Decided(none, np.full(n, np.inf), np.zeros(n), nobody[:, None][:, :0], nobody)
     logits, bounds, ties = by.logits(prompts, offset, reads)
     cells, margins = form.decide(logits)
-    margins = margins.reshape(n, len(reads)).min(axis=1)
+    margins = margins.reshape(n, len(reads))
+    is_sure = margins > bounds[:, None]
+    is_tie = margins + (bounds - ties)[:, None] < ties[:, None]
+    is_tied = (is_sure | is_tie).all(axis=1) & ~is_sure.all(axis=1)
+    unsure = np.repeat(~is_sure, form.n_labels, axis=1) if form.n_labels else ~is_sure
+    margins = margins.min(axis=1)
     if not form.n_labels:
         cells = np.ascontiguousarray(cells.reshape(n, len(reads)).T)
-    return Decided(cells, margins, bounds, margins + (bounds - ties) < ties)
+    return Decided(cells, margins, bounds, unsure, is_tied)
 
 
 def _generate(by: Evaluator, form: CellFormat, prompts: NDArray[np.int32], offset: int, n_new: int) -> Decided:
@@ -127,7 +137,8 @@ def _generate(by: Evaluator, form: CellFormat, prompts: NDArray[np.int32], offse
         cells[step, alive[going]] = part.cells[0, going]
         prompts = np.concatenate([prompts[going], chosen[going, None]], axis=1)
         alive = alive[going]
-    return Decided(cells, margins, bounds, tied)
+    unsure = np.repeat(~(margins > bounds)[:, None], n_new, axis=1)
+    return Decided(cells, margins, bounds, unsure, tied)
 
 
 def forward(
