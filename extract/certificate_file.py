@@ -10,15 +10,17 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Literal
 
 from extract.domain import Domain
 from extract.errors import CertificateError
 from extract.lang.syntax import print_program
-from extract.network import Network
+from extract.network import Architecture, Network
 from extract.outcome import BoxRegion, Certificate, Counterexample, Region, Tally
 from extract.table_model import TableModel
 from extract.version import VERSION
+from extract.vocabulary import UNDETERMINED
 
 SCHEMA = "extract.certificate/1"
 #: Counterexamples listed, first in canonical order; the counts are exact whatever is listed.
@@ -131,7 +133,12 @@ def _facts(model: Network | TableModel) -> dict[str, Any]:
         "activation": architecture.activation if architecture.d_mlp else None,
         "attention_scale": list(architecture.attention_scale),
     }
-    return facts if architecture.norm == "layernorm" else facts | {"norm": "none"}
+    usual = {field.name: field.default for field in fields(Architecture)} | {"norm": "layernorm", "attention": "causal"}
+    for name in ("norm", "attention", "norm_place", "softmax_share", "masked_token", "embed_scale", "rotary"):
+        value = getattr(architecture, name)
+        if value != usual[name]:
+            facts[name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return facts if model.head is None else facts | {"head_activation": model.head.activation}
 
 
 def self_digest(value: dict[str, Any]) -> str:
@@ -178,6 +185,6 @@ def _exception(domain: Domain, found: Counterexample) -> dict[str, Any]:
     return {
         "tokens": [vocabulary.names[token] for token in found.tokens],
         "offset": found.offset,
-        "model": [vocabulary.name(code) for code in found.model],
+        "model": [None if code == UNDETERMINED else vocabulary.name(code) for code in found.model],
         "program": [vocabulary.name(code) for code in found.program],
     }

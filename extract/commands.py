@@ -261,7 +261,8 @@ def spec_init_command(common: Options, options: Options) -> int:
 
     found = inspect_checkpoint(options["checkpoint"])
     facts = {"format": found.format} | (asdict(found.architecture) if found.architecture is not None else {})
-    text = skeleton(int(facts.get("d_vocab", 0)), facts).encode()
+    facts = {"d_vocab_out": found.d_vocab_out or found.d_vocab} | facts
+    text = skeleton(int(facts.get("d_vocab", found.d_vocab)), facts, found.spec_must_add).encode()
     if options["output"] in (None, _STDIO):
         write_data(text)
     else:

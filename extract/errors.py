@@ -27,6 +27,12 @@ class ExtractError(Exception):
             self.place = place
         return self
 
+    def hinting(self, hint: str) -> ExtractError:
+        """Return the same error with a hint, unless it has one already."""
+        if self.hint is None:
+            self.hint = hint
+        return self
+
     def line(self) -> str:
         """Return the single line a user reads: ``place: message (hint: ...)``."""
         text = f"{self.place}: {self.message}" if self.place else self.message

@@ -44,6 +44,13 @@ class Architecture:
     Counts: ``n_ctx`` is the number of position ids, ``d_vocab`` the number of token ids, ``d_vocab_out`` the
     number of logits. ``attention_scale`` multiplies query-key products, one number per layer. A ``d_mlp`` of 0 means
     no MLP; ``activation`` is then applied to nothing.
+
+    ``norm_place`` "before": x + part(norm(x)); "after": norm(x + part(x)). ``norm`` names the kind of every norm there
+    is, those of queries, keys, hidden units and the head too. Attention weights are ``softmax_share`` times the softmax
+    plus 1 - ``softmax_share`` for every key, which are all seen then. Keys that hold ``masked_token`` are hidden from
+    every query; what a query with no key left attends to is undefined (frameworks differ): its heads give 0 where a
+    number is needed, and no bound is given for what depends on it. The stream starts as ``embed_scale * embed[token] +
+    pos_embed[position] + embed_bias``.
     """
 
     n_layers: int
@@ -153,6 +160,14 @@ class Network:
                     hint="nothing can be proved about a network with NaN or infinite weights",
                 )
 
+        a = self.architecture
+        if a.softmax_share != 1.0 and (a.attention != "bidirectional" or a.masked_token is not None):
+            raise CheckpointError(
+                f"attention mixed with a share of {1 - a.softmax_share:.6g} for every key, and keys that are hidden",
+                hint="whether a hidden key gets that share is not settled: read this network with bidirectional "
+                "attention and without a masked token",
+            )
+
     def _expected_shapes(self) -> list[tuple[str, Array, tuple[int, ...]]]:
         a = self.architecture
         h, d, k, m = a.n_heads, a.d_model, a.d_head, a.d_mlp
@@ -201,8 +216,26 @@ class Network:
             "norms of queries and keys": any(x.norm_query or x.norm_key for x in self.layers),
             "gated MLP": any(x.W_gate is not None for x in self.layers),
             "norm inside the MLP": any(x.norm_hidden for x in self.layers),
+            "norms at some places only": a.norm != "none" and not self._is_normed_throughout(),
         }
         return tuple(name for name, is_there in found.items() if is_there)
+
+    @property
+    def tie(self) -> float:
+        """Logits at most this far below the top one, relative to it where it is above 1, are tied with it: none wins.
+
+        2^-30, far above what float64 can make of equal logits. 2^-16 where every logit is one coordinate of a residual
+        stream without norms, as compilers of programs make them: 1 or 0 says whether an answer is meant, and what a
+        softmax leaks (up to some 10^-6 in Tracr's networks) says nothing.
+        """
+        is_indicator = ((self.W_U != 0).sum(axis=0) == 1).all() and (self.W_U.sum(axis=0) == 1).all()
+        is_compiled = self.architecture.norm == "none" and self.head is None and is_indicator and not self.b_U.any()
+        return 2.0**-16 if is_compiled else 2.0**-30
+
+    def _is_normed_throughout(self) -> bool:
+        sites = [self.norm_final, *(layer.norm_attention for layer in self.layers)]
+        sites += [layer.norm_mlp for layer in self.layers if self.architecture.d_mlp]
+        return all(site is not None for site in sites)
 
     @property
     def n_parameters(self) -> int:

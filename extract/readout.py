@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.vocabulary import ABSENT, Codes, Vocabulary
+from extract.vocabulary import ABSENT, UNDETERMINED, Codes, Vocabulary
 
 At = Literal["last", "first", "every", "generate"]
 Kind = Literal["argmax", "multilabel", "value"]
@@ -83,7 +83,8 @@ class Answers:
     The width is 1 for ``last`` and ``first``, the longest length for ``every``, the number of labels for a
     ``multilabel`` (1: in the set), and the longest generated sequence for ``generate``; ABSENT fills the rest.
     A margin is the least, over all decisions of an answer, of top logit minus second (argmax) or distance to the
-    threshold (multilabel); an exact tie is 0.
+    threshold (multilabel). A decision whose logits are tied is none: its cell is UNDETERMINED (generated sequences and
+    label sets have no such cells) and its margin does not count, but is 0 where the answer has no other.
     """
 
     values: Codes
@@ -98,9 +99,13 @@ class Answers:
 
 
 def same_answers(left: Codes, right: Codes) -> NDArray[np.bool_]:
-    """Say for each input whether two answer arrays agree, widths padded with ABSENT. Shape: [input]."""
+    """Say for each input whether two answer arrays agree, widths padded with ABSENT. Shape: [input].
+
+    An undetermined cell agrees with anything.
+    """
     width = max(left.shape[1], right.shape[1])
-    return np.asarray((widen(left, width) == widen(right, width)).all(axis=1))
+    left, right = widen(left, width), widen(right, width)
+    return np.asarray(((left == right) | (left == UNDETERMINED) | (right == UNDETERMINED)).all(axis=1))
 
 
 def widen(values: Codes, width: int) -> Codes:

@@ -46,7 +46,7 @@ class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: str | None = None
     heads: int | None = None
     kv_heads: int | None = None
-    activation: Literal["gelu_tanh", "gelu_erf", "relu", "silu"] | None = None
+    activation: Literal["gelu_tanh", "gelu_erf", "relu", "silu", "solu"] | None = None
     norm: Literal["layernorm", "rmsnorm", "none"] | None = None
     norm_position: Literal["pre", "post"] | None = None
     eps: float | None = None

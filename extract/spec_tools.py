@@ -6,7 +6,7 @@ Values and text only; it prints nothing and reads no checkpoint: facts about one
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,11 +114,12 @@ def _listed(names: list[str]) -> str:
     return shown if len(names) <= 24 else f"{shown} ... ({len(names)})"
 
 
-def skeleton(vocab_size: int, facts: Mapping[str, object] | None = None) -> str:
+def skeleton(vocab_size: int, facts: Mapping[str, object] | None = None, missing: Iterable[str] = ()) -> str:
     """Return the text of a spec to fill in: TOML with every unknown marked ``UNKNOWN``.
 
     ``facts`` are what the checkpoint says (``format``, ``d_vocab_out``, ``n_ctx``, ``attention`` ...), shown as
-    comments. The text does not load until the longest length is filled in.
+    comments; ``missing`` are lines of what the spec must add about the network, as an inspection lists them. The text
+    does not load until the longest length is filled in.
     """
     known = dict(facts or {})
     names = [f"token{i}" for i in range(min(vocab_size, _LARGEST_VOCABULARY_SHOWN))]
@@ -126,7 +127,7 @@ def skeleton(vocab_size: int, facts: Mapping[str, object] | None = None) -> str:
     lines = ["# What counts as an input of this checkpoint, and where its answer is read.", "version = 1", 'name = ""']
     lines += ['description = ""', ""]
     lines += [f"# checkpoint: {_comment(key)[1:-1]} = {_comment(value)}" for key, value in sorted(known.items())]
-    lines += ["", "# [model]           # only facts that the checkpoint's own files do not say", ""]
+    lines += ["", *_model_lines(missing), ""]
     lines += [
         "[tokens]",
         f"# UNKNOWN: the name of each of the {vocab_size} token ids, in id order; then remove this line",
@@ -152,6 +153,16 @@ def skeleton(vocab_size: int, facts: Mapping[str, object] | None = None) -> str:
         lines += [f"# UNKNOWN: the names of the {n_outputs} outputs", f"outputs = {json.dumps(outputs)}"]
     lines += ['# stop = "<eos>"     # for generate', "# threshold = 0.0    # for multilabel, in logits"]
     return "\n".join(lines) + "\n"
+
+
+def _model_lines(missing: Iterable[str]) -> list[str]:
+    """Return the table of facts about the network, each missing one to be filled in."""
+    asked = [line.partition(" = ... ") for line in missing]
+    inside = [(key.removeprefix("[model] "), hint) for key, _, hint in asked if key.startswith("[model] ")]
+    beside = [f"# UNKNOWN: {key} = {hint}" for key, _, hint in asked if key.startswith("config.json ")]
+    if not inside:
+        return [*beside, "# [model]           # only facts that the checkpoint's own files do not say"]
+    return [*beside, "[model]", *(f"# {key} =      # UNKNOWN, required: {hint}" for key, hint in inside)]
 
 
 def _comment(value: object) -> str:

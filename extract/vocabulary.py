@@ -22,6 +22,8 @@ Codes = NDArray[np.int32]
 SYMBOL_BASE = 1 << 30
 #: Fills the cells of an answer that do not exist (after the end of a sequence). Never a code.
 ABSENT = int(np.iinfo(np.int32).min)
+#: The cell of an answer that exists and that the model leaves undetermined: its logits are tied. Never a code.
+UNDETERMINED = ABSENT + 1
 _LARGEST_INTEGER = 1 << 20
 
 
@@ -85,6 +87,8 @@ class Vocabulary:
         """Return the text of a code: a symbol's name, or the integer in decimal."""
         if code == ABSENT:
             return ""
+        if code == UNDETERMINED:
+            return "undetermined"
         if code == SYMBOL_BASE - 1:
             return "no symbol"  # what ``first`` and the like give on symbols where nothing is selected
         return self.symbols[code - SYMBOL_BASE] if code >= SYMBOL_BASE else str(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -141,32 +141,47 @@ def _digest(network: Network) -> str:
 def neutral_tensors(network: Network) -> dict[str, Array]:
     """Return the weights under the names of the neutral layout; what the network lacks is left out."""
     tensors = {"embed": network.embed, "W_U": network.W_U}
-    if network.pos_embed is not None:
-        tensors["pos_embed"] = network.pos_embed
+
+    def norm(name: str, value: Norm | None) -> None:
+        if value is not None:
+            tensors.update({f"{name}.weight": value.weight, f"{name}.bias": value.bias})
+
+    tensors |= {
+        name: getattr(network, name) for name in ("pos_embed", "embed_bias") if getattr(network, name) is not None
+    }
     if network.b_U.any():
         tensors["b_U"] = network.b_U
+    if network.head is not None:
+        tensors |= {"head.W": network.head.W, "head.b": network.head.b}
+        norm("head.norm", network.head.norm)
     names = ["W_Q", "b_Q", "W_K", "b_K", "W_V", "b_V", "W_O", "b_O"]
     names += ["W_in", "b_in", "W_out", "b_out"] if network.architecture.d_mlp else []
     for i, layer in enumerate(network.layers):
-        tensors |= {f"layers.{i}.{name}": getattr(layer, name) for name in names}
-        for site in ("norm_attention", "norm_mlp") if network.architecture.d_mlp else ("norm_attention",):
-            norm = getattr(layer, site)
-            if norm is not None:
-                tensors |= {f"layers.{i}.{site}.weight": norm.weight, f"layers.{i}.{site}.bias": norm.bias}
-    if network.norm_final is not None:
-        tensors |= {"norm_final.weight": network.norm_final.weight, "norm_final.bias": network.norm_final.bias}
+        gate = ["W_gate", "b_gate"] if layer.W_gate is not None else []
+        tensors |= {f"layers.{i}.{name}": getattr(layer, name) for name in [*names, *gate]}
+        for site in ("norm_attention", "norm_mlp", "norm_query", "norm_key", "norm_hidden"):
+            if network.architecture.d_mlp or site not in ("norm_mlp", "norm_hidden"):
+                norm(f"layers.{i}.{site}", getattr(layer, site))
+    norm("norm_final", network.norm_final)
     return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
 
 
 def neutral_config(network: Network) -> dict[str, object]:
     """Return the ``config.json`` beside neutral tensors."""
     a = network.architecture
-    return {
+    config: dict[str, object] = {
         "model_type": "extract-neutral", "n_layers": a.n_layers, "d_model": a.d_model, "n_heads": a.n_heads,
         "d_head": a.d_head, "d_mlp": a.d_mlp, "n_ctx": a.n_ctx, "d_vocab": a.d_vocab, "d_vocab_out": a.d_vocab_out,
-        "attention": a.attention, "attention_scale": a.attention_scale[0], "positions": a.positions, "norm": a.norm,
-        "norm_eps": a.norm_eps if a.norm == "layernorm" else None, "activation": a.activation if a.d_mlp else None,
+        "attention": a.attention, "positions": a.positions, "norm": a.norm,
+        "attention_scale": a.attention_scale[0] if len(set(a.attention_scale)) == 1 else list(a.attention_scale),
+        "norm_eps": a.norm_eps if a.norm != "none" else None, "activation": a.activation if a.d_mlp else None,
     }  # fmt: skip
+    if network.beyond_gpt2:
+        rotary = None if a.rotary is None else asdict(a.rotary)
+        config |= {"norm_place": a.norm_place, "rotary": rotary, "softmax_share": a.softmax_share}
+        config |= {"masked_token": a.masked_token, "embed_scale": a.embed_scale}
+        config |= {"head_activation": network.head.activation if network.head else None}
+    return config
 
 
 def write_neutral(network: Network, folder: Path, **changes: object) -> Path:

@@ -7,20 +7,26 @@ from typing import Any
 
 import numpy as np
 
+from extract.check.anykind import AnyKind
 from extract.check.forward import SINGLE, Forward
-from extract.check.language import Ints
+from extract.check.language import Bools, Ints
 from extract.check.program import Lets
-from extract.check.reader import Floats, Unreadable
+from extract.check.reader import Unreadable
 from extract.check.spec import ABSENT, Task
+from extract.check.weights import Floats
+
+#: Cells [input, cell], margins and rounding bounds [input], and which cells are decided [input, cell].
+Answered = tuple[Ints, Floats, Floats, Bools]
 
 
 class Model:
-    """A network read out as a task says. An answer's margin counts as decided above its own bound."""
+    """A network read out as a task says. An answer's margin counts as decided above its own bound; ``answers`` returns
+    cells, margins [input], bounds [input], and which cells are decided [input, cell]."""
 
-    def __init__(self, task: Task, forward: Forward) -> None:
+    def __init__(self, task: Task, forward: Forward | AnyKind) -> None:
         self.task, self.forward = task, forward
         #: Work to evaluate one input, in layers times d_model.
-        self.work: int = max(1, len(forward.weights.scales)) * forward.weights.embed.shape[1]
+        self.work: int = max(1, len(forward.weights.layers)) * forward.weights.embed.shape[1]
         #: Our own values are off by far less than single precision, but not by nothing.
         self._room = 1.001 if forward.unit == SINGLE else 1.0
 
@@ -30,15 +36,15 @@ class Model:
             return len(self.task.choices)
         if self.task.at != "generate":
             return length if self.task.at == "every" else 1
-        rest = len(self.forward.weights.places) - offset - len(self.task.layout(length)) + 1
+        rest = self.forward.weights.n_ctx - offset - len(self.task.layout(length)) + 1
         return int(self.task.max_new or rest)
 
     def fits(self, length: int, offset: int) -> bool:
         """Say whether the network has the positions and tokens that the task needs at a length."""
         extra = max(self.width(length, offset) - 1, 0) if self.task.at == "generate" else 0
         weights = self.forward.weights
-        right = len(self.task.names) == len(weights.embed) and len(self.task.labels) == weights.unembed.shape[1]
-        return right and len(self.task.layout(length)) + extra + offset <= len(weights.places)
+        right = len(self.task.names) == len(weights.embed) and len(self.task.labels) == weights.W_U.shape[1]
+        return right and len(self.task.layout(length)) + extra + offset <= weights.n_ctx
 
     def rows(self, length: int, offset: int) -> int:
         """Return how many inputs of a length to evaluate at a time."""
@@ -49,10 +55,10 @@ class Model:
         """Say whether margins are infinite for want of a second choice or of any decision."""
         return (self.task.kind == "argmax" and len(self.task.choices) == 1) or (self.task.at == "every" and length == 0)
 
-    def answers(self, tokens: Ints, offset: int, draft: Ints) -> tuple[Ints, Floats, Floats]:
-        """Return cells, margins and rounding bounds of inputs of one length; ``draft`` guesses generated codes.
+    def answers(self, tokens: Ints, offset: int, draft: Ints) -> Answered:
+        """Answer inputs of one length; ``draft`` guesses generated codes.
 
-        Shapes: ``tokens`` [n, length] ids; cells [n, width]; margins and bounds [n], in logits.
+        Shapes: ``tokens`` [n, length] ids; cells and decided [n, width]; margins and bounds [n], in logits.
         """
         task, prompts = self.task, self.task.prompts(tokens)
         if task.at == "generate":
@@ -61,15 +67,19 @@ class Model:
         places = [cells.index(-1 - i) for i in range(tokens.shape[1])] if task.at == "every" else [
             0 if task.at == "first" else len(cells) - 1]  # fmt: skip
         if not places:
-            return np.zeros((len(tokens), 0), np.int64), np.full(len(tokens), np.inf), np.zeros(len(tokens))
+            none = np.zeros((len(tokens), 0), np.int64)
+            return none, np.full(len(tokens), np.inf), np.zeros(len(tokens)), none > 0
         first = min(places)
         logits, bound = self.forward.logits(prompts, offset, first)
         logits, bound = logits[:, [p - first for p in places]], bound[:, :, [p - first for p in places]] * self._room
+        bound = bound + self.forward.weights.tie * np.maximum(np.abs(logits).max(axis=2), 1.0)
         if task.kind == "multilabel":
             distance = logits[:, 0, task.choices] - task.threshold
-            return (distance > 0).astype(np.int64), np.abs(distance).min(axis=1), bound[1, :, 0]
+            sure = np.abs(distance).min(axis=1) > bound[1, :, 0]
+            decided = np.repeat(sure[:, None], distance.shape[1], axis=1)
+            return (distance > 0).astype(np.int64), np.abs(distance).min(axis=1), bound[1, :, 0], decided
         chosen, margins = self._top(logits)
-        return task.output_codes[chosen], margins.min(axis=1), bound[0].max(axis=1)
+        return task.output_codes[chosen], margins.min(axis=1), bound[0].max(axis=1), margins > bound[0]
 
     def _top(self, logits: Floats) -> tuple[Ints, Floats]:
         """The id of the largest chosen logit, the first of equals, and how far the second is below."""
@@ -80,7 +90,7 @@ class Model:
         two = np.partition(chosen, -2, axis=-1)
         return self.task.choices[best], two[..., -1] - two[..., -2]
 
-    def _generate(self, prompts: Any, offset: int, draft: Ints, width: int) -> tuple[Ints, Floats, Floats]:
+    def _generate(self, prompts: Any, offset: int, draft: Ints, width: int) -> Answered:
         """Decode greedily: guess the whole sequence, keep what the model confirms, guess again from there."""
         task, n, first = self.task, len(prompts), prompts.shape[1] - 1
         stop, fed = -1 if task.stop is None else task.stop, np.array([task.names.index(name) for name in task.labels])
@@ -102,10 +112,11 @@ class Model:
                 done = rows[right]
                 cells[done, :seen] = np.where(ended | (top == stop), ABSENT, task.output_codes[best])[right]
                 margins[done] = np.where(ended, np.inf, margin).min(axis=1)[right]
-                bounds[done] = self._room * np.where(ended, 0.0, bound[0]).max(axis=1)[right]
+                bound = bound[0] + self.forward.weights.tie * np.maximum(np.abs(logits).max(axis=2), 1.0)
+                bounds[done] = self._room * np.where(ended, 0.0, bound).max(axis=1)[right]
                 ids[rows, :seen] = top
                 rows, seen = rows[~right], min(width, seen + 4)
-        return cells, margins, bounds
+        return cells, margins, bounds, np.repeat((margins > bounds)[:, None], width, axis=1)
 
 
 def program_answers(task: Task, lets: Lets, adapter: str, tokens: Ints, width: int) -> Ints:

@@ -12,9 +12,10 @@ import numpy as np
 
 from extract.check.forward import DOUBLE, Forward
 from extract.check.language import Ints
-from extract.check.reader import Floats, Unreadable
+from extract.check.reader import Unreadable
 from extract.check.slices import Slice
 from extract.check.spec import Task
+from extract.check.weights import Floats
 
 _UP = 1 + 1e-9
 

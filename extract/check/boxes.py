@@ -15,12 +15,14 @@ import numpy as np
 
 from extract.check.answers import Model
 from extract.check.attended import Attended
+from extract.check.forward import Forward
 from extract.check.language import Ints
 from extract.check.program import Lets
-from extract.check.reader import Floats, Unreadable, Weights
+from extract.check.reader import Unreadable
 from extract.check.slices import Slice, answering, whole_slice
 from extract.check.spans import Margins
 from extract.check.spec import Task
+from extract.check.weights import Floats, Weights
 
 _MOST_NODES, _MOST_LISTED, _PIECES, _DEEPEST = 100_000, 1 << 20, 64, 400
 
@@ -28,8 +30,8 @@ _MOST_NODES, _MOST_LISTED, _PIECES, _DEEPEST = 100_000, 1 << 20, 64, 400
 def is_bounded(task: Task, weights: Weights) -> bool:
     """Say whether the checker has bounds for a task and network at all."""
     is_choice = task.kind == "multilabel" or (task.kind == "argmax" and len(task.choices) > 1)
-    is_whole = weights.eps > 0 and weights.activation is not None
-    return len(weights.scales) == 1 and is_whole and task.at in ("last", "first") and is_choice
+    is_whole = weights.is_plain and weights.norm_eps > 0 and weights.activation is not None
+    return len(weights.layers) == 1 and is_whole and task.at in ("last", "first") and is_choice
 
 
 class BoxCheck:
@@ -130,7 +132,7 @@ class BoxCheck:
         least, answer = node[2], [self.code(cell) for cell in node[3]]
         self.reject(type(least) is float and least > 0, f"leaf {self.n_leaves} has the least margin {least}")
         drawn = self.task.alphabet[part.drawn(16)]
-        cells, margin, bound = self.model.answers(drawn, self.offset, drawn)
+        cells, margin, bound, _ = self.model.answers(drawn, self.offset, drawn)
         fits = bool((cells == answer).all() and least <= float((margin + 2 * bound).min()))
         self.reject(fits, f"leaf {self.n_leaves} holds inputs of another answer or of a smaller margin")
         if fits and not self.bounded(part, answer):
@@ -147,7 +149,7 @@ class BoxCheck:
         agree = differ = doubtful = 0
         least = math.inf
         for tokens in np.array_split(self.task.alphabet[part.all()], size // 4096 + 1):
-            cells, margin, bound = self.model.answers(tokens, self.offset, tokens)
+            cells, margin, bound, _ = self.model.answers(tokens, self.offset, tokens)
             same, sure = (cells == said).all(axis=1), margin > bound
             agree, differ = agree + int((same & sure).sum()), differ + int((~same & sure).sum())
             doubtful += int((margin <= 1000 * bound + 1e-6).sum())
@@ -172,7 +174,7 @@ class BoxCheck:
         for row in rows:
             if len(row) != self.length or not whole.holds(row):
                 raise ValueError("a witness is not an input")
-            cells, margin, bound = self.model.answers(
+            cells, margin, bound, _ = self.model.answers(
                 self.task.alphabet[[row]], self.offset, np.zeros((1, 1), np.int64)
             )
             state = 0
@@ -197,11 +199,13 @@ class BoxCheck:
                 yield letter, inside
 
     def _bounded(self, part: Slice, letter: int, answer: list[int]) -> bool:
-        key = tuple(answer)
+        key, forward = tuple(answer), self.model.forward
+        if not isinstance(forward, Forward):
+            raise Unreadable("bounds over boxes are for GPT-2's kind of network")
         if key not in self.margins:
-            self.margins[key] = Margins(self.model.forward, *self._decisions(answer))
+            self.margins[key] = Margins(forward, *self._decisions(answer))
         if letter not in self.attended:
-            self.attended[letter] = Attended(self.task, self.model.forward, self.length, self.offset, letter)
+            self.attended[letter] = Attended(self.task, forward, self.length, self.offset, letter)
         with np.errstate(all="ignore"):
             try:
                 centre, axes, low, high, slip, below = self.attended[letter].over(part)
@@ -213,7 +217,7 @@ class BoxCheck:
         """Return columns of the unembedding whose products must be positive, bounds of what they are made of, and what
         is added to each product."""
         weights, choices = self.model.forward.weights, self.task.choices
-        columns, bias = weights.unembed[:, choices], weights.unembed_bias[choices]
+        columns, bias = weights.W_U[:, choices], weights.b_U[choices]
         if self.task.kind == "multilabel":
             signs = np.where(np.array(answer) > 0, 1.0, -1.0)
             return columns * signs, np.abs(columns), (bias - self.task.threshold) * signs

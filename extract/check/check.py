@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 
 from extract.check.answers import Model, adapters, is_defined, program_answers
+from extract.check.anykind import forward_of
 from extract.check.boxes import BoxCheck, is_bounded
-from extract.check.forward import DOUBLE, SINGLE, Forward
+from extract.check.forward import DOUBLE, SINGLE
 from extract.check.language import Ints
 from extract.check.program import parse
-from extract.check.reader import Unreadable, Weights, parse_json, read_bytes, read_network
+from extract.check.reader import Unreadable, parse_json, read_bytes, read_network
 from extract.check.separable import Separable
 from extract.check.spec import ABSENT, read_task
 from extract.check.table import TableAnswers, TableRows, find_table
+from extract.check.weights import Weights
 
 SCHEMA = "extract.certificate/1"
 _REGION, _LISTED, _LONGEST = 65_536, 1000, 10_000
@@ -155,7 +157,7 @@ class _Check:
             return TableAnswers(self.task, source)
         if semantics not in ("real", "f32-any-order"):
             raise Unreadable(f"semantics {semantics!r} depends on one kernel, which the checker does not have")
-        return Model(self.task, Forward(source, DOUBLE if semantics == "real" else SINGLE))
+        return Model(self.task, forward_of(source, DOUBLE if semantics == "real" else SINGLE))
 
     def reject(self, holds: bool, reason: str) -> None:
         """Note a reason, on one line, unless the condition holds."""
@@ -248,6 +250,8 @@ class _Check:
             self.reject(sum(counts) == stop - start, f"{_place(r)}: its counts add up to {sum(counts)}")
             is_finite = counts[0] + counts[1] > 0 and not self.model.is_endless(r["length"])
             is_margin = type(r["min_margin"]) is float and r["min_margin"] > 0 if is_finite else r["min_margin"] is None
+            # inputs that differ in one cell and leave another open have no margin
+            is_margin = is_margin or (r["min_margin"] is None and counts[0] == 0 < counts[2])
             self.reject(is_margin, f"{_place(r)}: min_margin {r['min_margin']} does not go with its counts")
             sums, last, end = [a + b for a, b in zip(sums, counts, strict=True)], key, stop
         self.n_differ, fragile, taken = sums[1], sums[2], {(r["length"], r["offset"]) for r in self.regions}
@@ -284,26 +288,34 @@ class _Check:
         for (o, length), keys in groupby(self.listed, lambda key: key[:2]):
             ranks = np.array([rank for _, _, rank in keys], np.int64)
             entries, rest = rest[: len(ranks)], rest[len(ranks) :]
-            for model, program, margin, bound, entry in zip(
+            for model, program, margin, bound, sure, entry in zip(
                 *self.evaluate(ranks, length, self.offsets[o]), entries, strict=True
             ):
                 shown = [[self.task.name(int(c)) for c in cells if c != ABSENT] for cells in (model, program)]
-                right = shown == [entry["model"], entry["program"]] and bool((model != program).any())
+                # a cell that the certificate leaves open says nothing, and cannot be what differs
+                stated = np.array([name is not None for name in entry["model"]], bool)
+                told = [name if name is not None else mine for name, mine in zip(entry["model"], shown[0], strict=True)]
+                apart = model != program
+                apart[: len(stated)] &= stated
+                right = shown == [told, entry["program"]] and bool(apart.any())
                 self.reject(right, f"exception {entry['tokens']}: replays as model {shown[0]}, program {shown[1]}")
-                if right and not margin > bound:
+                if right and not (apart & sure).any():
                     self.doubt(f"exception {entry['tokens']}: its margin {margin} is within our rounding bound {bound}")
 
-    def evaluate(self, ranks: Ints, length: int, offset: int) -> tuple[Ints, Ints, Any, Any]:
-        """Return the model's and the program's cells of inputs of one length, the model's margins and bounds."""
+    def evaluate(self, ranks: Ints, length: int, offset: int) -> tuple[Ints, Ints, Any, Any, Any]:
+        """Return the model's and the program's cells of inputs of one length, the model's margins, bounds, and which of
+        its cells are decided."""
         parts, width = [], self.model.width(length, offset)
         spare = int(self.task.at == "generate" and not self.task.max_new)
         for some in np.array_split(ranks, -(-len(ranks) // self.model.rows(length, offset))):
             tokens = self.task.alphabet[self.task.strings.letters(length, some)]
             program = program_answers(self.task, self.lets, self.adapter, tokens, width + spare)
-            model, margin, bound = self.model.answers(tokens, offset, program)
-            parts.append((np.pad(model, ((0, 0), (0, spare)), constant_values=ABSENT), program, margin, bound))
-        model, program, margin, bound = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return model, program, margin, bound
+            model, margin, bound, sure = self.model.answers(tokens, offset, program)
+            model = np.pad(model, ((0, 0), (0, spare)), constant_values=ABSENT)
+            sure = np.column_stack([sure, *[margin > bound] * spare])
+            parts.append((model, program, margin, bound, sure))
+        model, program, margin, bound, sure = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return model, program, margin, bound, sure
 
     def inside(self, r: dict[str, Any], start: int, stop: int) -> list[int]:
         """Return the ranks of the exceptions listed among some ranks of a region."""
@@ -330,10 +342,10 @@ class _Check:
     def region(self, r: dict[str, Any], start: int, stop: int) -> None:
         """Evaluate some ranks of a region again and compare everything that is claimed about them."""
         ranks, place = np.arange(start, stop), _place({**r, "start": start, "stop": stop})
-        model, program, margin, bound = self.evaluate(ranks, r["length"], r["offset"])
-        decided, differs = margin > bound, (model != program).any(axis=1)
-        found, least = ranks[decided & differs].tolist(), float(margin[decided].min(initial=math.inf))
-        fragile, agree = int((~decided).sum()), int((decided & ~differs).sum())
+        model, program, margin, bound, sure = self.evaluate(ranks, r["length"], r["offset"])
+        decided, differs = margin > bound, ((model != program) & sure).any(axis=1)
+        found, least = ranks[differs].tolist(), float(margin[decided].min(initial=math.inf))
+        fragile, agree = int((~decided & ~differs).sum()), int((decided & ~differs).sum())
         slack = float(bound.max()) + 1e-6 * least + min(self.bound, 0.01 * (1 + least)) if least < math.inf else 0.0
         claimed = math.inf if r["min_margin"] is None else r["min_margin"]
         self.n_done += stop - start
@@ -363,7 +375,9 @@ class _Check:
             self.reject(claimed >= least - slack, f"{place}: the least margin is {least}, claimed {claimed}")
         rows = model[:, : self.model.width(r["length"], r["offset"])].astype("<i4")
         digest = hashlib.sha256(rows.tobytes()).hexdigest()
-        self.reject(digest == r["digest"] or fragile > 0, f"{place}: the model's answers have digest {digest[:16]}...")
+        self.reject(
+            digest == r["digest"] or not decided.all(), f"{place}: the model's answers have digest {digest[:16]}..."
+        )
 
 
 def _place(r: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.check.reader import Floats, Weights
+from extract.check.weights import Floats, Layer, Pair, Weights
 
 Ids = NDArray[np.int64]
 
@@ -27,18 +27,24 @@ _ERF = np.frompyfunc(math.erf, 1, 1)
 
 
 def _spectral(matrix: Floats) -> Floats:
+    if not matrix.size:
+        return np.zeros(matrix.shape[:-2])
     return np.asarray(np.linalg.norm(matrix, 2, axis=(-2, -1)))
 
 
+def gain_of(norm: Pair | None, width: int) -> Pair:
+    """Return a norm's gain and shift; 1 and 0 where there is none."""
+    return norm or (np.ones(width), np.zeros(width))
+
+
 class Linear:
-    """``z @ weight + bias`` for a normalised z, the norm's gain and shift folded in, split into groups of columns.
+    """``z @ weight + bias`` for a normalised z, the norm's gain and shift folded in, in groups of columns.
 
     Shapes: ``weight`` [group, d_model, width], ``bias`` [group, 1, width]; ``gain`` (spectral norm) [group, 1].
     """
 
-    def __init__(self, norm: tuple[Floats, Floats], weight: Floats, bias: Floats, groups: int) -> None:
-        part = weight.reshape(len(weight), groups, -1).swapaxes(0, 1)
-        bias = bias.reshape(groups, 1, -1)
+    def __init__(self, norm: Pair, part: Floats, bias: Floats) -> None:
+        bias = bias[:, None]
         self.weight = norm[0][:, None] * part
         self.bias = (norm[1] @ part)[:, None, :] + bias
         self.gain = _spectral(self.weight)[:, None]
@@ -85,22 +91,21 @@ class Nodes:
 class _Layer:
     """One block with its norm folded in, and the spectral norms its error bounds need, by head where it has heads."""
 
-    def __init__(self, w: Weights, i: int) -> None:
-        self.scale, self.attn_proj, self.mlp_proj = (
-            w.scales[i],
-            w.pair(f"h.{i}.attn.c_proj"),
-            w.pair(f"h.{i}.mlp.c_proj"),
-        )
-        joined, biases = w.pair(f"h.{i}.attn.c_attn")
-        parts = zip(np.split(joined, 3, axis=1), np.split(biases, 3), strict=True)
-        self.qkv = [Linear(w.pair(f"h.{i}.ln_1"), weight, bias, w.n_heads) for weight, bias in parts]
-        self.into = Linear(w.pair(f"h.{i}.ln_2"), *w.pair(f"h.{i}.mlp.c_fc"), 1)
-        by_head = self.attn_proj[0].reshape(w.n_heads, -1, self.attn_proj[0].shape[1])
+    def __init__(self, w: Weights, layer: Layer, scale: float) -> None:
+        d, by_head = layer.W_O.shape[2], layer.W_O
+        self.scale = scale
+        self.attn_proj, self.mlp_proj = (by_head.reshape(-1, d), layer.b_O), (layer.W_out, layer.b_out)
+        maps = (layer.W_Q, layer.b_Q), (layer.W_K, layer.b_K), (layer.W_V, layer.b_V)
+        self.qkv = [Linear(gain_of(layer.norm_attention, d), *pair) for pair in maps]
+        self.into = Linear(gain_of(layer.norm_mlp, d), layer.W_in[None], layer.b_in[None])
         self.out, self.value_out = _spectral(by_head)[:, None], _spectral(self.qkv[2].weight @ by_head)[:, None]
         self.sizes = [
             (float(_spectral(np.abs(m))), float(np.linalg.norm(b))) for m, b in (self.attn_proj, self.mlp_proj)
         ]
         low, high = _SLOPES[w.activation or "relu"]
+        if w.activation is None:
+            self.back = self.slope = 0.0
+            return
         self.back = float(_spectral(self.mlp_proj[0]))
         middle = float(_spectral(self.into.weight[0] @ self.mlp_proj[0]))
         self.slope = (high + low) / 2 * middle + (high - low) / 2 * float(self.into.gain[0, 0]) * self.back
@@ -111,14 +116,16 @@ class Forward:
 
     def __init__(self, weights: Weights, unit: float = DOUBLE) -> None:
         self.weights, self.unit, self._d = weights, unit, weights.embed.shape[1]
-        self.layers = [_Layer(weights, i) for i in range(len(weights.scales))]
-        norm, unembed = weights.pair("ln_f"), weights.unembed
-        self._final = Linear(norm, unembed, weights.unembed_bias, 1)
+        if not weights.is_plain:
+            raise ValueError("the bounds in this norm are for GPT-2's kind of network")
+        self.layers = [_Layer(weights, *pair) for pair in zip(weights.layers, weights.attention_scale, strict=True)]
+        norm, unembed = gain_of(weights.norm_final, self._d), weights.W_U
+        self._final = Linear(norm, unembed[None], weights.b_U[None])
         columns = self._final.weight[0]
         squares = (columns * columns).sum(axis=0)
         apart = squares[:, None] + squares - 2 * columns.T @ columns
         self._reach = math.sqrt(apart.max() + 1e-9 * squares.max()), math.sqrt(squares.max())
-        self._constant = float((np.abs(norm[1]) @ np.abs(unembed) + np.abs(weights.unembed_bias)).max())
+        self._constant = float((np.abs(norm[1]) @ np.abs(unembed) + np.abs(weights.b_U)).max())
 
     def gamma(self, n: int) -> float:
         """Return the relative error of n roundings."""
@@ -126,11 +133,11 @@ class Forward:
 
     def size(self, z: Floats, ez: Floats) -> float:
         """Return the largest norm of what a linear map is applied to."""
-        return math.sqrt(self._d) if self.weights.eps else float((np.linalg.norm(z, axis=1) + ez).max(initial=0.0))
+        return math.sqrt(self._d) if self.weights.norm_eps else float((np.linalg.norm(z, axis=1) + ez).max(initial=0.0))
 
     def normalise(self, x: Floats, error: Floats) -> tuple[Floats, Floats]:
         """Return normalised rows before gain and shift, and the errors of their 2-norms, from those of the rows."""
-        d, eps = self._d, self.weights.eps
+        d, eps = self._d, self.weights.norm_eps
         if not eps:
             return x, error
         centred = x - x.mean(axis=1, keepdims=True)

@@ -14,9 +14,10 @@ import numpy as np
 from extract.check.answers import Model, program_answers
 from extract.check.language import Bools, Ints, Strings
 from extract.check.program import Lets
-from extract.check.reader import Floats, Unreadable
+from extract.check.reader import Unreadable
 from extract.check.slices import answering
 from extract.check.spec import ABSENT, Task
+from extract.check.weights import Floats
 
 _UNIT, _LEAST = 2.0**-53, 2.0**-1000
 #: Covers the rounding of the widths themselves.
@@ -50,7 +51,7 @@ class Separable:
 
     def __init__(self, task: Task, model: Model, lets: Lets, adapter: str, cert: dict[str, Any]) -> None:
         w = model.forward.weights
-        is_one = len(w.scales) == w.n_heads == 1 and w.activation is None and not w.eps
+        is_one = w.is_plain and len(w.layers) == w.n_heads == 1 and w.activation is None and not w.norm_eps
         if not is_one or adapter not in ("value", "multilabel"):
             raise Unreadable("the method separable is for one head of attention alone, read at one position")
         self.task, self.model, self.lets, self.adapter, self.cert = task, model, lets, adapter, cert
@@ -59,10 +60,11 @@ class Separable:
         self._totals = answering(task, lets)
         self._strings = Strings([*task.strings.machines, self._totals], len(task.alphabet))
         d = w.embed.shape[1]
-        joined, biases = w.pair("h.0.attn.c_attn")
-        self._maps = list(zip(np.split(joined, 3, axis=1), np.split(biases, 3), strict=True))
-        self._out, self._unembed = w.pair("h.0.attn.c_proj"), w.unembed[:, task.choices]
-        self._bias = w.unembed_bias[task.choices]
+        one = w.layers[0]
+        maps = (one.W_Q, one.b_Q), (one.W_K, one.b_K), (one.W_V, one.b_V)
+        self._maps = [(weight[0], bias[0]) for weight, bias in maps]
+        self._out, self._unembed = (one.W_O[0], one.b_O), w.W_U[:, task.choices]
+        self._bias = w.b_U[task.choices]
         if d != len(self._unembed):
             raise Unreadable("the unembedding does not fit the embedding")
 
@@ -133,7 +135,7 @@ class Separable:
             read = task.layout(len(letters))[0 if task.at == "first" else -1]
             width = self.model.width(len(letters), offset)
             theirs = program_answers(self.task, self.lets, self.adapter, tokens, width)
-            model, margin, bound = self.model.answers(tokens, offset, theirs)
+            model, margin, bound, _ = self.model.answers(tokens, offset, theirs)
             shown = [[self.task.name(int(c)) for c in cells[0] if c != ABSENT] for cells in (model, theirs)]
             if shown != [entry["model"], entry["program"]] or shown[0] == shown[1] or not margin[0] > bound[0]:
                 found.append(f"exception {entry['tokens']}: replays as model {shown[0]}, program {shown[1]}")
@@ -164,7 +166,7 @@ class _Tables:
         q, k, v = _plus(_times(own, wq), bq), _plus(_times(x, wk), bk), _plus(_times(x, wv), bv)
         size = (np.abs(q[0]) + q[1]) @ (np.abs(k[0]) + k[1]).T
         width = q[1] @ (np.abs(k[0]) + k[1]).T + np.abs(q[0]) @ k[1].T + (q[0].shape[1] + 4) * _UNIT * size
-        scale = w.scales[0]
+        scale = w.attention_scale[0]
         shape = (len(asking), len(seen), n)
         self.scores = (q[0] @ k[0].T * scale).reshape(shape), (abs(scale) * width * _WIDER + _LEAST).reshape(shape)
         moved, direct = _times(_times(v, of._out[0]), of._unembed), _times(_plus(own, of._out[1]), of._unembed)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from extract.check.language import Bools, Ints, Strings
 from extract.check.program import Lets
 from extract.check.promise import Totals, program
-from extract.check.reader import Floats
 from extract.check.spec import Task
+from extract.check.weights import Floats
 
 
 def answering(task: Task, lets: Lets) -> Totals:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from extract.check.forward import DOUBLE, Forward
-from extract.check.reader import Floats, Unreadable
+from extract.check.forward import DOUBLE, Forward, gain_of
+from extract.check.reader import Unreadable
+from extract.check.weights import Floats
 
 #: Covers the rounding of sums of non-negative numbers, and what underflows.
 _UP, _TINY = 1 + 1e-9, 1e-290
@@ -128,13 +129,13 @@ class Margins:
 
     def __init__(self, forward: Forward, columns: Floats, sizes: Floats, shift: Floats) -> None:
         weights = forward.weights
-        if not weights.eps > 0 or weights.activation is None:
+        if not weights.norm_eps > 0 or weights.activation is None:
             raise Unreadable("our bounds are for layer norms and an MLP")
-        self.forward, self.eps = forward, weights.eps
-        fc, proj = weights.pair("h.0.mlp.c_fc"), weights.pair("h.0.mlp.c_proj")
-        self.into = _after_norm(weights.pair("h.0.ln_2"), fc[0], np.abs(fc[0]), fc[1])
-        self.out = (proj[0].T, proj[1], np.abs(proj[0]).T, np.zeros(len(proj[1])))
-        self.head = _after_norm(weights.pair("ln_f"), columns, sizes, shift)
+        self.forward, self.eps = forward, weights.norm_eps
+        one, d = weights.layers[0], len(weights.W_U)
+        self.into = _after_norm(gain_of(one.norm_mlp, d), one.W_in, np.abs(one.W_in), one.b_in)
+        self.out = (one.W_out.T, one.b_out, np.abs(one.W_out).T, np.zeros(len(one.b_out)))
+        self.head = _after_norm(gain_of(weights.norm_final, d), columns, sizes, shift)
 
     def of(self, x: Form) -> Form:
         """Return the margins over a form of residual vectors; its symbols come first."""

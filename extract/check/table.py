@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from extract.check.language import Ints
-from extract.check.reader import Floats, Unreadable, read_bytes
+from extract.check.language import Bools, Ints
+from extract.check.reader import Unreadable, read_bytes
 from extract.check.spec import ABSENT, Task
+from extract.check.weights import Floats
 
 _FILE_BYTES, _ARRAY_BYTES, _HEADER_BYTES, _LIST_BYTES = 1 << 27, 1 << 27, 4096, 1 << 16
 _MALFORMED = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, KeyError)
@@ -23,18 +24,28 @@ _MALFORMED = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, V
 
 def find_table(checkpoint: Path, facts: dict[str, Any]) -> Path | None:
     """Return the table that a checkpoint path means, None if it means a network."""
+    is_told = facts.get("format") == "table"
     if not checkpoint.is_dir():
-        return checkpoint if _starts_as_zip(checkpoint) else None
-    if facts.get("format") != "table" and (checkpoint / "model.safetensors").exists():
+        return checkpoint if _is_table(checkpoint, is_told) else None
+    if not is_told and (checkpoint / "model.safetensors").exists():
         return None
     named, every = checkpoint / "table.npz", sorted(checkpoint.glob("*.npz"))
-    return named if named.exists() else every[0] if len(every) == 1 else None
+    found = named if named.exists() else every[0] if len(every) == 1 else None
+    return found if found is not None and _is_table(found, is_told) else None
 
 
-def _starts_as_zip(path: Path) -> bool:
+def _is_table(path: Path, is_told: bool) -> bool:
+    """Say whether a file is a zip archive of a table's two arrays, or any zip archive where the spec says so."""
     try:
+        if path.exists() and not path.is_file():
+            raise Unreadable(f"{path}: not a regular file")
         with path.open("rb") as file:
-            return file.read(4) == b"PK\x03\x04"
+            if file.read(4) != b"PK\x03\x04":
+                return False
+        with zipfile.ZipFile(path) as archive:
+            return is_told or {"inputs.npy", "outputs.npy"} <= set(archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return is_told
     except OSError as error:
         raise Unreadable(f"{path}: {error.strerror or error}") from error
 
@@ -154,10 +165,11 @@ class TableAnswers:
         """Say that margins are infinite: no second choice is near."""
         return True
 
-    def answers(self, tokens: Ints, _: int, __: Ints) -> tuple[Ints, Floats, Floats]:
-        """Return cells, margins (infinite, or 0 without a row) and bounds (0) of inputs of one length."""
+    def answers(self, tokens: Ints, _: int, __: Ints) -> tuple[Ints, Floats, Floats, Bools]:
+        """Return cells, margins (infinite, or 0 without a row), bounds (0), and which cells a row decides."""
         place, width = self.table.find(tokens), self.width(tokens.shape[1], 0)
         cells = self._codes[self.table.outputs[place]]
         cells[place < 0] = ABSENT
         cells = np.pad(cells, ((0, 0), (0, max(0, width - cells.shape[1]))), constant_values=ABSENT)[:, :width]
-        return cells, np.where(place < 0, 0.0, np.inf), np.zeros(len(place))
+        sure = np.repeat((place >= 0)[:, None], width, axis=1)
+        return cells, np.where(place < 0, 0.0, np.inf), np.zeros(len(place)), sure

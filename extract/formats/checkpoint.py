@@ -14,9 +14,10 @@ from extract.formats import table
 from extract.formats.config import read_config
 from extract.formats.detect import detect
 from extract.formats.format import Format, Plan, Source
-from extract.formats.gates import READS, OpenedFile
+from extract.formats.gates import READS, OpenedFile, hinting
 from extract.formats.gpt2_facts import missing_facts_error
-from extract.formats.safetensors import FLOATS, Header, Tensors, read_header
+from extract.formats.safetensors import FLOATS, Header, Tensors
+from extract.formats.weights import read_weights_header
 from extract.network import Architecture, Network
 from extract.table_model import TableModel, TableShape
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 #: Reading takes about three times the file; small transformers need a thousandth of this.
 MEMORY_LIMIT_BYTES = 4 << 30
 _WEIGHTS = "model.safetensors"
+#: What frameworks call the weights beside optimizers and training state, first choice first.
+_USUAL = (_WEIGHTS, "pytorch_model.bin", "model.pt")
 _TABLE = "table.npz"
 _OTHER_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".h5", ".gguf", ".msgpack")
 
@@ -57,7 +60,7 @@ class Inspection:
     """What is known of a checkpoint without running it.
 
     ``architecture`` is a table's shape where the model is one, and None when facts are missing; ``spec_must_add``
-    lists those first, then what every spec says.
+    lists those first, then what every spec says; the sizes of the vocabulary are 0 where nothing shows them.
     ``n_parameters`` counts stored weights, buffers aside, a tied head once; ``sha256`` is of the weights file.
     """
 
@@ -72,6 +75,8 @@ class Inspection:
     path_basename: str
     file: Path
     spec_must_add: tuple[str, ...]
+    d_vocab: int = 0
+    d_vocab_out: int = 0
 
 
 def load_checkpoint(
@@ -87,13 +92,13 @@ def load_checkpoint(
         if _is_table(file, model_section):
             made = table.read_table(file)
             return Checkpoint(made, table.NAME, table.evidence_of(made), _basename(path), weights, 0)
-        header = read_header(file)
-        format_, source, plan, evidence = _conclude(weights, file.place, header, model_section)
+        header = read_weights_header(file, model_section)
+        format_, source, plan, evidence = _conclude(file, header, model_section, memory_limit)
         if plan.architecture is None:
             raise missing_facts_error(file.place, plan.missing)
         tensors = _read(file, header, memory_limit)
     network = format_.build(source, plan, tensors)
-    return Checkpoint(network, format_.name, evidence, _basename(path), weights, _count(network))
+    return Checkpoint(network, format_.name, evidence, _basename(path), weights, format_.count(source, network))
 
 
 def inspect_checkpoint(
@@ -107,15 +112,15 @@ def inspect_checkpoint(
     with OpenedFile(weights) as file:
         if _is_table(file, model_section):
             return _inspected_table(path, weights, table.read_table(file))
-        header = read_header(file)
-        format_, source, plan, evidence = _conclude(weights, file.place, header, model_section)
+        header = read_weights_header(file, model_section)
+        format_, source, plan, evidence = _conclude(file, header, model_section, memory_limit)
         tensors = _read(file, header, memory_limit)
     stored = sorted({t.dtype for t in header.tensors.values() if t.is_float})
     dtype = "+".join(FLOATS[d] for d in stored)
     n_parameters = sum(t.numel for t in header.tensors.values() if t.is_float)
     if plan.architecture is not None:
         network = format_.build(source, plan, tensors)
-        n_parameters, dtype = _count(network), plan.architecture.dtype
+        n_parameters, dtype = format_.count(source, network), plan.architecture.dtype
     return Inspection(
         format=format_.name,
         title=format_.title,
@@ -127,7 +132,9 @@ def inspect_checkpoint(
         sha256=tensors.digest,
         path_basename=_basename(path),
         file=weights,
-        spec_must_add=plan.missing + _always_in_spec(plan.architecture),
+        spec_must_add=plan.missing + _always_in_spec(plan),
+        d_vocab=plan.d_vocab if plan.architecture is None else plan.architecture.d_vocab,
+        d_vocab_out=plan.d_vocab_out if plan.architecture is None else plan.architecture.d_vocab_out,
     )
 
 
@@ -173,8 +180,9 @@ def find_weights(path: Path, facts: ModelFacts | None = None) -> Path:
         raise CheckpointError(f"cannot be opened: {error}", place=str(path)) from error
     if facts is not None and facts.format == table.NAME and _TABLE in names:
         return path / _TABLE
-    if _WEIGHTS in names:
-        return path / _WEIGHTS
+    usual = next((name for name in _USUAL if name in names), None)
+    if usual is not None:
+        return path / usual
     if f"{_WEIGHTS}.index.json" in names:
         raise CheckpointError("holds sharded weights, expected one model.safetensors", place=str(path), hint=READS)
     for suffix in _OTHER_WEIGHTS:
@@ -195,14 +203,28 @@ def _basename(path: Path) -> str:
 
 
 def _conclude(
-    weights: Path, place: str, header: Header, facts: ModelFacts | None
+    file: OpenedFile, header: Header, facts: ModelFacts | None, memory_limit: int
 ) -> tuple[Format, Source, Plan, tuple[str, ...]]:
-    format_, match = detect(header, place)
-    if facts is not None and facts.format not in (None, format_.name):
-        raise SpecError(f"$.model.format: {facts.format!r}, but {place} is {format_.title} ({format_.name!r})")
-    source = Source(header, read_config(weights.parent), facts)
-    plan = format_.plan(source)
-    return format_, source, plan, match.evidence + plan.evidence
+    try:
+        format_, match = detect(header, file.place, facts.format if facts is not None else None)
+    except CheckpointError:
+        _refuse_nan(file, header, memory_limit)
+        raise
+    with hinting("weights, config.json and the spec's [model] must be of the same checkpoint"):
+        if facts is not None and facts.format not in (None, format_.name):
+            raise SpecError(f"$.model.format: {facts.format!r}, but {file.place} is {format_.title} ({format_.name!r})")
+        source = Source(header, read_config(file.path.parent), facts)
+        plan = format_.plan(source)
+    return format_, source, plan, header.evidence + match.evidence + plan.evidence
+
+
+def _refuse_nan(file: OpenedFile, header: Header, memory_limit: int) -> None:
+    """Name a tensor with NaN in a file of no known format: that is what its owner needs to know first."""
+    if header.peak_bytes <= memory_limit:
+        tensors = Tensors(file, header)
+        for info in header.tensors.values():
+            if info.is_float:
+                tensors.refuse_nan(info.name)
 
 
 def _read(file: OpenedFile, header: Header, memory_limit: int) -> Tensors:
@@ -215,14 +237,11 @@ def _read(file: OpenedFile, header: Header, memory_limit: int) -> Tensors:
     return Tensors(file, header)
 
 
-def _count(network: Network) -> int:
-    """Count the stored weights; an output bias the format does not store is not one."""
-    return network.n_parameters - (0 if network.b_U.any() else network.b_U.size)
-
-
-def _always_in_spec(architecture: Architecture | None) -> tuple[str, ...]:
+def _always_in_spec(plan: Plan) -> tuple[str, ...]:
+    architecture = plan.architecture
     if architecture is None:
-        return ("[tokens] vocab = ...", "[domain] ...", "[readout] ...")
+        n = f"{plan.d_vocab} names, list index = id" if plan.d_vocab else "..."
+        return (f"[tokens] vocab = {n}", "[domain] ...", "[readout] ...")
     lines = [f"[tokens] vocab = {architecture.d_vocab} names, list index = id"]
     if architecture.d_vocab_out != architecture.d_vocab:
         lines.append(f"[readout] outputs = {architecture.d_vocab_out} names")

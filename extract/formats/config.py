@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from extract.errors import CheckpointError
-from extract.formats.gates import read_json_object, shown
+from extract.formats.gates import hinting, read_json_object, shown
+
+_OWN = "config.json is the checkpoint's own: take it from where the weights come from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class Config:
 
     def wrong(self, key: str, expected: str, hint: str | None = None) -> CheckpointError:
         """Return the error for a key whose value is not what was expected."""
-        return CheckpointError(f"{key} is {shown(self.values[key])}, expected {expected}", place=self.place, hint=hint)
+        message = f"{key} is {shown(self.values[key])}, expected {expected}"
+        return CheckpointError(message, place=self.place, hint=hint or _OWN)
 
     def require_equal(self, key: str, size: int, source: str) -> None:
         """Check that a size in the config, where present, is the one the tensors have. Raises: CheckpointError."""
@@ -70,4 +73,5 @@ def read_config(folder: Path) -> Config:
     path = folder / "config.json"
     if not path.is_symlink() and not path.exists():
         return Config()
-    return Config(read_json_object(path))
+    with hinting(_OWN):
+        return Config(read_json_object(path))

@@ -61,11 +61,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a format concluded. ``architecture`` is None exactly when ``missing`` lists facts the spec must add."""
+    """What a format concluded. ``architecture`` is None exactly when ``missing`` lists facts the spec must add;
+    ``d_vocab`` and ``d_vocab_out`` are what shapes show even then, 0 where they do not."""
 
     architecture: Architecture | None
     missing: tuple[str, ...]
     evidence: tuple[str, ...]
+    d_vocab: int = 0
+    d_vocab_out: int = 0
 
 
 class Format(ABC):
@@ -78,18 +81,17 @@ class Format(ABC):
     def match(self, header: Header) -> Match:
         """Explain the names and shapes of a file as far as this format can."""
 
+    @abstractmethod
     def plan(self, source: Source) -> Plan:
         """Conclude the architecture of a file whose match is complete. Raises: CheckpointError for contradictions."""
-        raise LookupError(f"{self.title} is recognised, not read")
 
+    @abstractmethod
     def build(self, source: Source, plan: Plan, tensors: Tensors) -> Network:
         """Read the weights of a file whose plan is complete. Raises: CheckpointError for weights that are unusable."""
-        raise LookupError(f"{self.title} is recognised, not read")
 
-    @property
-    def is_readable(self) -> bool:
-        """Whether this version makes networks of the format, or only names it in a refusal."""
-        return type(self).build is not Format.build
+    def count(self, source: Source, network: Network) -> int:
+        """Return the number of stored weights; an output bias the format does not store is not one."""
+        return network.n_parameters - (0 if network.b_U.any() else network.b_U.size)
 
 
 @final

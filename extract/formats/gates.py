@@ -10,21 +10,24 @@ import json
 import os
 import stat
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from extract.errors import CheckpointError
+from extract.errors import CheckpointError, SpecError
 
 #: A config or header larger than this is not one: the largest honest ones are some tens of kilobytes.
 JSON_LIMIT_BYTES = 1 << 20
 READS = (
-    "this version reads Hugging Face GPT-2 and its own neutral layout, model.safetensors with config.json beside it, "
-    "and tables, table.npz with inputs and outputs"
+    "docs/formats.md lists what is read: GPT-2, nanoGPT, minGPT, TransformerLens, Tracr, torch encoders, Llama, Qwen, "
+    "a neutral layout; from .safetensors, .pt, .bin, .ckpt or .npz with config.json beside it; and tables"
 )
 _HEAD_BYTES = 4096
 #: Larger archives are named without looking at their list of entries.
 _LARGEST_ARCHIVE_BYTES = 1 << 26
 _LFS = b"version https://git-lfs.github.com/spec/"
+_NAME = "name a file of weights that can be read, or the folder that holds it with its config.json"
 _RESAVE = (
     "load it once where you trust it, save its state_dict with safetensors.torch.save_file, and put config.json beside"
 )
@@ -36,6 +39,16 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "a gzip archive", "unpack it first; " + READS),
     (b"\x7fELF", "a program", READS),
 )
+
+
+@contextmanager
+def hinting(hint: str) -> Iterator[None]:
+    """Add a hint to every refusal inside that has none of its own."""
+    try:
+        yield
+    except (CheckpointError, SpecError) as error:
+        error.hinting(hint)
+        raise
 
 
 class OpenedFile:
@@ -52,7 +65,7 @@ class OpenedFile:
             raise CheckpointError("no such file", place=self.place, hint="check the path") from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise CheckpointError(f"cannot be opened: {reason}", place=self.place) from error
+            raise CheckpointError(f"cannot be opened: {reason}", place=self.place, hint=_NAME) from error
         try:
             status = os.fstat(self._descriptor)
             _refuse_special(status.st_mode, self.place)
@@ -66,6 +79,12 @@ class OpenedFile:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
+
+    def stream(self) -> BinaryIO:
+        """Return the same open file as a stream, for readers of the standard library; close it when done."""
+        stream = os.fdopen(os.dup(self._descriptor), "rb")
+        stream.seek(0)
+        return stream
 
     def read_into(self, buffer: bytearray | memoryview, start: int) -> None:
         """Fill a buffer with the bytes from ``start`` on.
@@ -114,7 +133,7 @@ def refuse_other_kinds(file: OpenedFile) -> None:
         _refuse_archive(file, head)
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         raise CheckpointError(
-            "is a Python pickle (an old PyTorch file, or a pickled object), which can run code when it is loaded",
+            "is a Python pickle, which can run code when it is loaded, and no PyTorch file",
             place=file.place,
             hint=_RESAVE,
         )
@@ -191,7 +210,7 @@ def _refuse_archive(file: OpenedFile, head: bytes) -> None:
         raise CheckpointError("is a NumPy .npz archive, expected a safetensors file", place=file.place, hint=READS)
     if b"data.pkl" in head:
         raise CheckpointError(
-            "is a PyTorch file (zip archive with a pickle inside), which this version does not read",
+            "is a zip archive with a pickle inside, not laid out as torch.save does it",
             place=file.place,
             hint=_RESAVE,
         )
@@ -206,4 +225,4 @@ def _refuse_special(mode: int, place: str) -> None:
         (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
     )  # fmt: skip
     found = next((name for test, name in kinds if test(mode)), "not a regular file")
-    raise CheckpointError(f"is {found}, expected a regular file", place=place)
+    raise CheckpointError(f"is {found}, expected a regular file", place=place, hint=_NAME)

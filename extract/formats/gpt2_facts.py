@@ -83,7 +83,7 @@ def _check_spec(facts: ModelFacts | None) -> None:
         return
     fixed = {
         "norm": "layernorm", "norm_position": "pre", "attention": "causal", "positions": "learned", "pad_mask": False,
-        "attention_mix": None, "rope_theta": None, "state_dict_key": None,
+        "attention_mix": None, "rope_theta": None,
     }  # fmt: skip
     for name, expected in fixed.items():
         value = getattr(facts, name)

@@ -3,24 +3,27 @@
 Tensors carry ``Network``'s own names and shapes; ``config.json`` beside them says everything the tensors do not, and
 nothing is guessed. It is what ``extract train`` writes for networks that are no GPT-2.
 
-``config.json`` holds ``model_type`` ("extract-neutral"), ``attention``, ``attention_scale``, ``norm``, ``positions``,
-and where they apply ``norm_eps``, ``activation`` and ``n_ctx``; sizes may be repeated there and must then agree.
+``config.json`` holds ``model_type`` ("extract-neutral"), ``attention``, ``attention_scale`` (a number, or one for
+each layer), ``norm``, ``positions``, and where they apply ``norm_eps``, ``norm_place``, ``activation``, ``n_ctx``,
+``head_activation``, ``rotary`` (``base``, ``n_dims``, ``pairing``), ``softmax_share``, ``masked_token`` and
+``embed_scale``; sizes may be repeated there and must then agree. Gates, embedding bias, a head's hidden layer and norms
+are where their tensors are, in all layers or in none.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final, TypeVar, final
+from collections.abc import Mapping
+from typing import Any, Final, final
 
 import numpy as np
 
 from extract.errors import CheckpointError, SpecError
-from extract.formats.config import Config
 from extract.formats.format import Equations, Format, Match, Plan, Source
-from extract.formats.safetensors import FLOATS, Header, Tensors
-from extract.network import Activation, Architecture, Array, Layer, Network, Norm, NormKind
+from extract.formats.neutral_config import head_activation, read_architecture
+from extract.formats.safetensors import Header, Tensors
+from extract.network import Architecture, Array, Head, Layer, Network, Norm
 
-_Fact = TypeVar("_Fact", str, float, int)
 #: What ``model_type`` in config.json says.
 MODEL_TYPE: Final = "extract-neutral"
 _ATTENTION: Final = {
@@ -28,11 +31,13 @@ _ATTENTION: Final = {
     "b_V": ("H", "K"), "W_O": ("H", "K", "D"), "b_O": ("D",),
 }  # fmt: skip
 _MLP: Final = {"W_in": ("D", "M"), "b_in": ("M",), "W_out": ("M", "D"), "b_out": ("D",)}
+_GATE: Final = {"W_gate": ("D", "M"), "b_gate": ("M",)}
+#: Norms of a layer, each in all layers or in none, with their width.
+_SITES: Final = {"norm_attention": "D", "norm_mlp": "D", "norm_query": "K", "norm_key": "K", "norm_hidden": "M"}
+_ONCE: Final = {"pos_embed": ("C", "D"), "embed_bias": ("D",)}
+_HEAD: Final = {"head.W": ("D", "D"), "head.b": ("D",)}
 _LAYER_NUMBER = re.compile(r"layers\.(0|[1-9][0-9]{0,3})\.", re.ASCII)
-_ACTIVATIONS: Final[dict[str, Activation]] = {
-    "gelu_tanh": "gelu_tanh", "gelu_erf": "gelu_erf", "relu": "relu", "silu": "silu",
-}  # fmt: skip
-_LARGEST_EPS, _LARGEST_CONTEXT = 1.0, 1 << 20
+_NORM_NAMES: Final = {"layernorm": "layer norm", "rms": "RMS norm"}
 
 
 @final
@@ -73,11 +78,13 @@ class Neutral(Format):
                 place=config.place,
                 hint="the config.json belongs to the checkpoint and says what its tensors do not",
             )
-        architecture = _architecture(config, header)
+        architecture = read_architecture(config, header, _dimensions(header), _n_layers(header))
+        if "head.W" in header.tensors:
+            head_activation(config)
         _check_spec(source, architecture)
         a = architecture
         neurons = f"{a.activation}" if a.d_mlp else "no MLP"
-        norm = f"layer norm, eps {a.norm_eps}" if a.norm == "layernorm" else "no norm"
+        norm = f"{_NORM_NAMES[a.norm]}, eps {a.norm_eps}" if a.norm != "none" else "no norm"
         told = f"{a.attention} attention, {neurons}, {norm}, attention scale {a.attention_scale[0]:.9g}"
         return Plan(architecture, (), (f"{config.place} says: {told}",))
 
@@ -92,10 +99,12 @@ class Neutral(Format):
             digest=tensors.digest,
             embed=tensors.array("embed"),
             pos_embed=tensors.array("pos_embed") if "pos_embed" in names else None,
-            layers=tuple(_layer(tensors, f"layers.{i}.", a) for i in range(a.n_layers)),
-            norm_final=_norm(tensors, "norm_final", a),
+            layers=tuple(_layer(tensors, f"layers.{i}.", a, names) for i in range(a.n_layers)),
+            norm_final=_norm(tensors, "norm_final", names),
             W_U=tensors.array("W_U"),
             b_U=tensors.array("b_U") if "b_U" in names else np.zeros(a.d_vocab_out, np.float32),
+            embed_bias=tensors.array("embed_bias") if "embed_bias" in names else None,
+            head=_head(tensors, source, names),
         )
 
 
@@ -106,20 +115,22 @@ def _n_layers(header: Header) -> int:
 
 def _known(header: Header) -> dict[str, tuple[str, ...]]:
     """Return every name the file should have with its shape; MLPs and norms are in all layers or in none."""
-    has_norm = any(".norm_" in name or name.startswith("norm_final") for name in header.tensors)
-    has_mlp = any(name.endswith((".W_in", ".W_out")) for name in header.tensors)
-    sites = ["norm_attention", "norm_mlp"] if has_mlp else ["norm_attention"]
-    norm = {"weight": ("D",), "bias": ("D",)}
+
+    def has(*ends: str) -> bool:
+        return any(name.endswith(ends) for name in header.tensors)
+
+    def norm(site: str, width: str) -> dict[str, tuple[str, ...]]:
+        return {f"{site}.{part}": (width,) for part in ("weight", "bias") if has(f"{site}.weight", f"{site}.bias")}
+
+    has_mlp = has(".W_in", ".W_out")
+    parts: dict[str, tuple[str, ...]] = {**_ATTENTION, **(_MLP if has_mlp else {})}
+    parts |= _GATE if has_mlp and has(".W_gate") else {}
+    for site, width in _SITES.items():
+        parts |= norm(site, width) if has_mlp or site not in ("norm_mlp", "norm_hidden") else {}
     names: dict[str, tuple[str, ...]] = {"embed": ("V", "D")}
-    if "pos_embed" in header.tensors:
-        names["pos_embed"] = ("C", "D")
-    for i in range(_n_layers(header)):
-        parts: dict[str, tuple[str, ...]] = {**_ATTENTION, **(_MLP if has_mlp else {})}
-        if has_norm:
-            parts |= {f"{site}.{part}": shape for site in sites for part, shape in norm.items()}
-        names |= {f"layers.{i}.{part}": shape for part, shape in parts.items()}
-    if has_norm:
-        names |= {f"norm_final.{part}": shape for part, shape in norm.items()}
+    names |= {name: shape for name, shape in _ONCE.items() if name in header.tensors}
+    names |= {f"layers.{i}.{part}": shape for i in range(_n_layers(header)) for part, shape in parts.items()}
+    names |= norm("norm_final", "D") | (_HEAD | norm("head.norm", "D") if has("head.W", "head.b") else {})
     return names | {"W_U": ("D", "U"), "b_U": ("U",)}
 
 
@@ -136,60 +147,19 @@ def _dimensions(header: Header) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _architecture(config: Config, header: Header) -> Architecture:
-    sizes, n_layers = _dimensions(header), _n_layers(header)
-    for key, letter in (("d_model", "D"), ("n_heads", "H"), ("d_head", "K"), ("d_vocab", "V"), ("d_vocab_out", "U")):
-        config.require_equal(key, sizes[letter], "the tensors")
-    config.require_equal("d_mlp", sizes["M"], "the tensors (0 without W_in)")
-    config.require_equal("n_layers", n_layers, "the list of layers.*")
-    if _required(config.text("attention"), config, "attention") != "causal":
-        raise config.wrong("attention", '"causal", the only one read from this layout')
-    norm: NormKind = "layernorm" if "norm_final.weight" in header.tensors else "none"
-    positions = "learned" if "pos_embed" in header.tensors else "none"
-    for key, found in (("norm", norm), ("positions", positions)):
-        if _required(config.text(key), config, key) != found:
-            raise config.wrong(key, f'"{found}", as the tensors are')
-    eps = config.number("norm_eps")
-    if norm == "layernorm" and not 0 < _required(eps, config, "norm_eps") <= _LARGEST_EPS:
-        raise config.wrong("norm_eps", f"a number above 0, at most {_LARGEST_EPS}")
-    activation = config.text("activation")
-    if sizes["M"] and _required(activation, config, "activation") not in _ACTIVATIONS:
-        raise config.wrong("activation", f"one of {', '.join(_ACTIVATIONS)}")
-    n_ctx = config.integer("n_ctx")
-    if positions == "learned":
-        config.require_equal("n_ctx", sizes["C"], "pos_embed")
-        n_ctx = sizes["C"]
-    elif not 1 <= _required(n_ctx, config, "n_ctx") <= _LARGEST_CONTEXT:
-        raise config.wrong("n_ctx", f"1 to {_LARGEST_CONTEXT}")
-    floats = sorted({FLOATS[t.dtype] for t in header.tensors.values() if t.is_float})
-    return Architecture(
-        n_layers=n_layers, d_model=sizes["D"], n_heads=sizes["H"], d_head=sizes["K"], d_mlp=sizes["M"],
-        n_ctx=n_ctx or 0, d_vocab=sizes["V"], d_vocab_out=sizes["U"], attention="causal", norm=norm,
-        norm_eps=(eps or 0.0) if norm == "layernorm" else 0.0,
-        activation=_ACTIVATIONS[activation or "relu"] if sizes["M"] else "relu",
-        positions="learned" if positions == "learned" else "none",
-        attention_scale=(_required(config.number("attention_scale"), config, "attention_scale"),) * n_layers,
-        dtype="+".join(floats),
-    )  # fmt: skip
-
-
-def _required(value: _Fact | None, config: Config, key: str) -> _Fact:
-    """Return a fact that config.json must state. Raises: CheckpointError if it is absent."""
-    if value is None:
-        raise CheckpointError(f"{key} is absent, expected it beside tensors that do not say it", place=config.place)
-    return value
-
-
 def _check_spec(source: Source, a: Architecture) -> None:
     """Refuse a spec whose ``[model]`` says anything else. Raises: SpecError."""
     facts = source.facts
     if facts is None:
         return
     said = {
-        "heads": a.n_heads, "kv_heads": a.n_heads, "activation": a.activation if a.d_mlp else None, "norm": a.norm,
-        "norm_position": "pre", "eps": a.norm_eps or None, "attention": a.attention,
-        "attention_scale": a.attention_scale[0], "positions": a.positions, "pad_mask": False, "attention_mix": None,
-        "rope_theta": None, "state_dict_key": None,
+        "heads": a.n_heads, "kv_heads": a.n_heads, "activation": a.activation if a.d_mlp else None,
+        "norm": "rmsnorm" if a.norm == "rms" else a.norm,
+        "norm_position": "pre" if a.norm_place == "before" else "post", "eps": a.norm_eps or None,
+        "attention": a.attention, "attention_scale": a.attention_scale[0], "positions": a.positions,
+        "pad_mask": a.masked_token is not None,
+        "attention_mix": None if a.softmax_share == 1.0 else a.softmax_share,
+        "rope_theta": None if a.rotary is None else a.rotary.base,
     }  # fmt: skip
     for name, expected in said.items():
         value = getattr(facts, name)
@@ -197,21 +167,28 @@ def _check_spec(source: Source, a: Architecture) -> None:
             raise SpecError(f"$.model.{name}: {value!r}, but {source.config.place} says {expected!r}")
 
 
-def _norm(tensors: Tensors, name: str, a: Architecture) -> Norm | None:
-    if a.norm == "none":
+def _norm(tensors: Tensors, name: str, names: Mapping[str, Any]) -> Norm | None:
+    if f"{name}.weight" not in names:
         return None
     return Norm(tensors.array(f"{name}.weight"), tensors.array(f"{name}.bias"))
 
 
-def _layer(tensors: Tensors, at: str, a: Architecture) -> Layer:
+def _head(tensors: Tensors, source: Source, names: Mapping[str, Any]) -> Head | None:
+    if "head.W" not in names:
+        return None
+    norm = _norm(tensors, "head.norm", names)
+    return Head(tensors.array("head.W"), tensors.array("head.b"), norm, head_activation(source.config))
+
+
+def _layer(tensors: Tensors, at: str, a: Architecture, names: Mapping[str, Any]) -> Layer:
     def mlp(name: str, *shape: int) -> Array:
         return tensors.array(f"{at}{name}") if a.d_mlp else np.zeros(shape, np.float32)
 
-    attention: dict[str, Any] = {name: tensors.array(f"{at}{name}") for name in _ATTENTION}
+    parts: dict[str, Any] = {name: tensors.array(f"{at}{name}") for name in _ATTENTION}
+    parts |= {site: _norm(tensors, f"{at}{site}", names) for site in _SITES}
+    parts |= {name: tensors.array(f"{at}{name}") for name in _GATE if f"{at}{name}" in names}
     return Layer(
-        norm_attention=_norm(tensors, f"{at}norm_attention", a),
-        **attention,
-        norm_mlp=_norm(tensors, f"{at}norm_mlp", a) if a.d_mlp else None,
+        **parts,
         W_in=mlp("W_in", a.d_model, 0),
         b_in=mlp("b_in", 0),
         W_out=mlp("W_out", 0, a.d_model),

@@ -1,4 +1,4 @@
-"""The reader of NumPy archives: a zip of integer arrays, checked entry by entry before anything is decompressed.
+"""The reader of NumPy archives: a zip of plain arrays, checked entry by entry before anything is decompressed.
 
 It never unpickles: an array of Python objects is refused by its dtype. It refuses to know what the arrays mean.
 """
@@ -31,11 +31,13 @@ _MAGIC_BYTES = 10
 _HEADER_BYTES = 4096
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _ENCRYPTED = 0x1
-#: What numpy writes, and nothing else: no Python literal is ever evaluated.
+#: What numpy writes, and MLX with other spaces, and nothing else: no Python literal is ever evaluated.
 _HEADER = re.compile(
-    r"\{'descr': '([^']{1,64})', 'fortran_order': (True|False), 'shape': \((\d{1,18}(?:, \d{1,18}){0,7}),?\), \} *\n?"
+    r"\{'descr': '([^']{1,64})', 'fortran_order': (True|False), "
+    r"'shape': \(((?:\d{1,18}(?:, ?\d{1,18}){0,7},? ?)?)\),? ?\} *\n?"
 )
 _INTEGERS = re.compile(r"[<>|=]?[iu][1248]")
+_NUMBERS = re.compile(r"[<>|=]?(?:[iu][1248]|f[248]|b1)")
 _DAMAGED = (
     zipfile.BadZipFile,
     NotImplementedError,
@@ -50,7 +52,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A file's integer arrays by name, and the sha256 of its bytes."""
+    """A file's arrays by name, and the sha256 of its bytes."""
 
     arrays: dict[str, NDArray[Any]]
     digest: str
@@ -68,19 +70,38 @@ def entry_names(file: OpenedFile) -> frozenset[str]:
     return frozenset(found.decode() for found in re.findall(rb"[A-Za-z0-9_]{1,64}\.npy", listed))
 
 
+def is_archive(file: OpenedFile) -> bool:
+    """Say whether a file is a zip archive that lists, or starts with, an array of NumPy's."""
+    is_zip = file.read(0, 4) == b"PK\x03\x04"
+    return is_zip and (b".npy" in file.read(0, 4096) or b".npy" in file.read(max(0, file.size - (1 << 16)), 1 << 16))
+
+
 def read_archive(file: OpenedFile, names: tuple[str, ...]) -> Archive:
     """Read exactly the named arrays of whole numbers from an ``.npz`` file.
 
     Raises:  CheckpointError naming the entry, for anything else a zip or an array can be.
     """
+    return _read(file, names, _INTEGERS)
+
+
+def read_arrays(file: OpenedFile) -> dict[str, NDArray[Any]]:
+    """Read every array of floats, whole numbers or truth values from an ``.npz`` file, by name.
+
+    Raises:  CheckpointError naming the entry, for anything else a zip or an array can be.
+    """
+    return _read(file, None, _NUMBERS).arrays
+
+
+def _read(file: OpenedFile, names: tuple[str, ...] | None, dtypes: re.Pattern[str]) -> Archive:
     if file.size > _LARGEST_FILE_BYTES:
         raise CheckpointError(f"has {file.size} bytes, expected at most {_LARGEST_FILE_BYTES}", place=file.place)
     data = file.read(0, file.size)
     _check_directory(data, file.place)
+    arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = _entries(archive, names, file.place)
-            arrays = {name: _array(archive, entry, f"{entry.filename} of {file.place}") for name, entry in entries}
+            for name, entry in _entries(archive, names, file.place):
+                arrays[name] = _array(archive, entry, f"{entry.filename} of {file.place}", dtypes)
     except _DAMAGED as error:
         raise CheckpointError(
             f"is a damaged zip archive: {error}", place=file.place, hint="fetch the file again"
@@ -110,9 +131,16 @@ def _check_directory(data: bytes, place: str) -> None:
         raise CheckpointError(f"lists {count} bytes of entries, expected a few arrays", place=place)
 
 
-def _entries(archive: zipfile.ZipFile, names: tuple[str, ...], place: str) -> list[tuple[str, zipfile.ZipInfo]]:
+def _entries(archive: zipfile.ZipFile, names: tuple[str, ...] | None, place: str) -> list[tuple[str, zipfile.ZipInfo]]:
+    """Return the entries by name without ``.npy``; all there are if ``names`` is None, which must then be distinct."""
     found = archive.infolist()
     listed = [info.filename for info in found]
+    if names is None:
+        names = tuple(name.removesuffix(".npy") for name in listed)
+        if len(set(listed)) < len(listed) or not all(name.endswith(".npy") for name in listed):
+            raise CheckpointError("holds an array twice, or entries that are no arrays", place=place)
+        if sum(info.file_size for info in found) > _LARGEST_ARRAY_BYTES:
+            raise CheckpointError(f"would unpack to more than {_LARGEST_ARRAY_BYTES} bytes", place=place)
     if sorted(listed) != sorted(f"{name}.npy" for name in names):
         shown = ", ".join(repr(name) for name in listed[:4]) or "nothing"
         wanted = " and ".join(f"{name}.npy" for name in names)
@@ -131,7 +159,7 @@ def _entries(archive: zipfile.ZipFile, names: tuple[str, ...], place: str) -> li
     return [(name, archive.getinfo(f"{name}.npy")) for name in names]
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: str) -> NDArray[Any]:
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: str, dtypes: re.Pattern[str]) -> NDArray[Any]:
     with archive.open(info) as stream:
         magic = stream.read(_MAGIC_BYTES)
         if magic[:6] != b"\x93NUMPY" or magic[6:8] not in (b"\1\0", b"\2\0", b"\3\0"):
@@ -140,7 +168,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: str) -> NDArr
         n_header = int.from_bytes(magic[8:10] + stream.read(extra), "little")
         if n_header > _HEADER_BYTES:
             raise CheckpointError(f"has a header of {n_header} bytes, expected at most {_HEADER_BYTES}", place=place)
-        dtype, shape, is_fortran = _parsed(stream.read(n_header), place)
+        dtype, shape, is_fortran = _parsed(stream.read(n_header), place, dtypes)
         n_cells = math.prod(shape)
         expected = _MAGIC_BYTES + extra + n_header + n_cells * dtype.itemsize
         if n_cells > _LARGEST_CELLS or expected != info.file_size:
@@ -154,7 +182,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: str) -> NDArr
     return np.frombuffer(raw, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
-def _parsed(header: bytes, place: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+def _parsed(header: bytes, place: str, dtypes: re.Pattern[str]) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     match = _HEADER.fullmatch(header.decode("latin-1"))
     if match is None:
         raise CheckpointError(
@@ -163,12 +191,18 @@ def _parsed(header: bytes, place: str) -> tuple[np.dtype[Any], tuple[int, ...], 
     descr, order, sizes = match.groups()
     if "O" in descr:
         raise CheckpointError(
-            "holds Python objects (a pickle, which can run code when it is loaded), expected whole numbers",
+            f"holds Python objects (a pickle, which can run code when it is loaded), expected {_expected(dtypes)}",
             place=place,
-            hint="save it as an integer array, -1 past the end of each row",
+            hint="save plain arrays of numbers; in a table, -1 past the end of each row",
         )
-    if not _INTEGERS.fullmatch(descr):
+    if not dtypes.fullmatch(descr):
         raise CheckpointError(
-            f"has dtype {descr!r}, expected whole numbers such as int16", place=place, hint="list ids, not names"
+            f"has dtype {descr!r}, expected {_expected(dtypes)}",
+            place=place,
+            hint="list ids, not names" if dtypes is _INTEGERS else None,
         )
-    return np.dtype(descr), tuple(int(n) for n in sizes.split(",")), order == "True"
+    return np.dtype(descr), tuple(int(n) for n in sizes.split(",") if n.strip()), order == "True"
+
+
+def _expected(dtypes: re.Pattern[str]) -> str:
+    return "whole numbers such as int16" if dtypes is _INTEGERS else "numbers such as float32"

@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,28 +20,32 @@ from extract.errors import CheckpointError
 from extract.formats.gates import JSON_LIMIT_BYTES, OpenedFile, parse_json_object, refuse_other_kinds, shown
 
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_ITEM_BYTES = {
+ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4,
     "U64": 8, "I64": 8,
 }  # fmt: skip
 _NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_KEY = re.compile(r"[A-Za-z0-9_.:/~\-]{1,256}", re.ASCII)
-_LARGEST_DIMENSION = 1 << 20
-_LARGEST_RANK = 8
-_LARGEST_COUNT = 4096
+TENSOR_NAME = re.compile(r"[A-Za-z0-9_.:/~\-]{1,256}", re.ASCII)
+LARGEST_DIMENSION = 1 << 20
+LARGEST_RANK = 8
+LARGEST_COUNT = 4096
 _LENGTH_BYTES = 8
 _RANGE_SIZE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What the header says of one tensor. ``start`` and ``stop`` are bytes in the data buffer after the header."""
+    """What the header says of one tensor. ``start`` and ``stop`` are bytes in the data buffer after the header.
+
+    ``axes`` are the tensor's axes in the order they are stored, slowest first, where that is not their own order.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     start: int
     stop: int
+    axes: tuple[int, ...] = ()
 
     @property
     def is_float(self) -> bool:
@@ -56,11 +60,18 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A checked header: tensors in file order, and where in the file their data begins (bytes)."""
+    """A checked header: tensors in file order, and where in the file their data begins (bytes).
+
+    ``metadata`` is what else a file says as plain data, ``evidence`` sentences on how it was read. ``unpacked`` is the
+    data buffer itself where the file stores it compressed.
+    """
 
     tensors: Mapping[str, TensorInfo]
     data_start: int
     data_bytes: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
+    unpacked: bytes | None = None
 
     @property
     def peak_bytes(self) -> int:
@@ -77,6 +88,8 @@ class Tensors:
         self._data = bytearray(file.size)
         file.read_into(self._data, 0)
         self.digest = hashlib.sha256(self._data).hexdigest()
+        if header.unpacked is not None:
+            self._data = bytearray(header.unpacked)
 
     def array(self, name: str) -> NDArray[np.float32]:
         """Return one tensor as float32, equal to what is stored.
@@ -84,20 +97,36 @@ class Tensors:
         Raises:  CheckpointError for NaN or infinity (with the place), or a float64 that float32 cannot hold.
         """
         info = self.header.tensors[name]
-        if not info.is_float:
-            raise CheckpointError(f"{name} has dtype {info.dtype}, expected one of {_listed(FLOATS)}", place=self.place)
-        stored = np.frombuffer(self._data, _NUMPY[info.dtype], info.numel, self.header.data_start + info.start)
-        if info.dtype == "BF16":
-            stored = (stored.astype(np.uint32) << 16).view(np.float32)
-        self._check_finite(name, info, stored)
+        stored = self._stored(info)
+        self._check_finite(name, info, stored, ~np.isfinite(stored))
         with np.errstate(over="ignore", under="ignore"):
             values = stored.astype(np.float32)
         if info.dtype == "F64":
             self._check_exact(name, info, stored, values)
         return values.reshape(info.shape)
 
-    def _check_finite(self, name: str, info: TensorInfo, values: NDArray[Any]) -> None:
-        bad = np.flatnonzero(~np.isfinite(values))
+    def refuse_nan(self, name: str) -> None:
+        """Refuse a tensor with NaN in it; infinity may be a mask's. Raises: CheckpointError with the place."""
+        info = self.header.tensors[name]
+        stored = self._stored(info)
+        self._check_finite(name, info, stored, np.isnan(stored))
+
+    def _stored(self, info: TensorInfo) -> NDArray[Any]:
+        """Return a tensor's numbers as they are stored, flat, in the order of its own axes."""
+        if not info.is_float:
+            raise CheckpointError(
+                f"{info.name} has dtype {info.dtype}, expected one of {_listed(FLOATS)}", place=self.place
+            )
+        stored = np.frombuffer(self._data, _NUMPY[info.dtype], info.numel, self.header.data_start + info.start)
+        if info.dtype == "BF16":
+            stored = (stored.astype(np.uint32) << 16).view(np.float32)
+        if info.axes:
+            sizes = [info.shape[axis] for axis in info.axes]
+            stored = stored.reshape(sizes).transpose(np.argsort(info.axes)).reshape(-1)
+        return stored
+
+    def _check_finite(self, name: str, info: TensorInfo, values: NDArray[Any], is_bad: NDArray[np.bool_]) -> None:
+        bad = np.flatnonzero(is_bad)
         if len(bad):
             raise CheckpointError(
                 f"{name}{_index(bad[0], info.shape)} is {values[bad[0]]}, expected a finite number",
@@ -144,8 +173,8 @@ def read_header(file: OpenedFile) -> Header:
     _check_metadata(table.pop("__metadata__", {}), place)
     if not table:
         raise CheckpointError("names no tensors, expected the weights of a network", place=place)
-    if len(table) > _LARGEST_COUNT:
-        raise CheckpointError(f"names {len(table)} tensors, expected at most {_LARGEST_COUNT}", place=place)
+    if len(table) > LARGEST_COUNT:
+        raise CheckpointError(f"names {len(table)} tensors, expected at most {LARGEST_COUNT}", place=place)
     tensors = {name: _tensor_info(name, entry, place) for name, entry in table.items()}
     data_start = _LENGTH_BYTES + length
     _check_cover(tensors, file.size - data_start, file.place)
@@ -158,7 +187,7 @@ def _check_metadata(metadata: object, place: str) -> None:
 
 
 def _tensor_info(name: str, entry: object, place: str) -> TensorInfo:
-    if not _KEY.fullmatch(name):
+    if not TENSOR_NAME.fullmatch(name):
         raise CheckpointError(
             f"the tensor name {shown(name)} is not plain, expected 1 to 256 letters, digits or _.:/~-", place=place
         )
@@ -167,21 +196,21 @@ def _tensor_info(name: str, entry: object, place: str) -> TensorInfo:
             f"{name} is described by {shown(entry)}, expected dtype, shape and data_offsets", place=place
         )
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
-        raise CheckpointError(f"{name} has dtype {shown(dtype)}, expected one of {_listed(_ITEM_BYTES)}", place=place)
-    if not _is_integers(shape) or len(shape) > _LARGEST_RANK:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        raise CheckpointError(f"{name} has dtype {shown(dtype)}, expected one of {_listed(ITEM_BYTES)}", place=place)
+    if not _is_integers(shape) or len(shape) > LARGEST_RANK:
         raise CheckpointError(
-            f"{name} has shape {shown(shape)}, expected at most {_LARGEST_RANK} whole numbers", place=place
+            f"{name} has shape {shown(shape)}, expected at most {LARGEST_RANK} whole numbers", place=place
         )
     for size in shape:
-        if not 1 <= size <= _LARGEST_DIMENSION:
+        if not 1 <= size <= LARGEST_DIMENSION:
             raise CheckpointError(
-                f"{name} has shape {shown(shape)}, expected sizes between 1 and {_LARGEST_DIMENSION}", place=place
+                f"{name} has shape {shown(shape)}, expected sizes between 1 and {LARGEST_DIMENSION}", place=place
             )
     if not _is_integers(offsets) or len(offsets) != _RANGE_SIZE:
         raise CheckpointError(f"{name} has data_offsets {shown(offsets)}, expected two whole numbers", place=place)
     start, stop = offsets
-    needed = math.prod(shape) * _ITEM_BYTES[dtype]
+    needed = math.prod(shape) * ITEM_BYTES[dtype]
     if start < 0 or stop - start != needed:
         raise CheckpointError(
             f"{name} {dtype}{shape} has data_offsets {shown(offsets)}, expected a range of {needed} bytes", place=place

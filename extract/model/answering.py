@@ -1,7 +1,7 @@
 """From logits to answers: which output wins, and by how much. Pure functions on logits; no network here.
 
-A near-tie, a difference that float64 rounding could have made, is treated as the exact tie it stands for: margin 0,
-and the first output in id order is reported, so that answers do not depend on how inputs were batched.
+A near-tie, a difference that float64 rounding could have made, is treated as the exact tie it stands for: no output
+wins, and the first in id order is only noted, so that answers do not depend on how inputs were batched.
 """
 
 from __future__ import annotations
@@ -11,58 +11,67 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Logit differences up to this, relative to the top logit above 1, are ties: rounding of float64 is far below it.
-_TIE = 2.0**-30
+#: Margins are rounded to this, so that they do not depend on how inputs were batched.
+_GRAIN = 2.0**-30
 _PAIR = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Shapes: ``picks`` [input, decision] indices among the choices (multilabel: 0 or 1), ``margins`` [input]."""
+    """Shapes: ``picks`` [input, decision] indices among the choices (multilabel: 0 or 1), ``margins`` [input], ``tied``
+    [input, decision]: where no choice wins, and the pick is only the first of the best."""
 
     picks: Tensor
     margins: Tensor
+    tied: Tensor
 
 
-def argmax_decisions(logits: Tensor, choices: Tensor) -> Decisions:
+def argmax_decisions(logits: Tensor, choices: Tensor, tie: float = _GRAIN) -> Decisions:
     """Pick the top choice at every position. Shape: ``logits`` [input, position, d_vocab_out], ``choices`` [choice].
 
-    Units:   the margin is top minus second logit, the least over positions; infinite where there is no decision.
+    ``tie`` is ``Network.tie``.
+    Units:   the margin is top minus second logit, the least over positions that are not tied, 0 if all are; infinite
+             where there is no decision.
     """
     offered = logits[..., choices]
     n_inputs, n_positions = offered.shape[:2]
     if n_positions == 0:
-        return Decisions(offered.new_zeros((n_inputs, 0), dtype=torch.long), _no_decision(offered))
+        none = offered.new_zeros((n_inputs, 0), dtype=torch.long)
+        return Decisions(none, _no_decision(offered), none.bool())
     best = offered.topk(min(_PAIR, offered.shape[-1]), dim=-1).values
     top = best[..., 0]
-    tie = _tie_width(top)
-    picks = (offered >= (top - tie)[..., None]).to(torch.uint8).argmax(dim=-1)
+    width = _tie_width(top, tie)
+    picks = (offered >= (top - width)[..., None]).to(torch.uint8).argmax(dim=-1)
     if best.shape[-1] < _PAIR:
-        return Decisions(picks, _no_decision(offered))
-    return Decisions(picks, _rounded(top - best[..., 1], tie).amin(dim=1))
+        return Decisions(picks, _no_decision(offered), torch.zeros_like(picks, dtype=torch.bool))
+    margins = _rounded(top - best[..., 1], width)
+    tied = margins == 0
+    least = torch.where(tied, torch.inf, margins).amin(dim=1)
+    return Decisions(picks, torch.where(tied.all(dim=1), 0.0, least), tied)
 
 
-def multilabel_decisions(logits: Tensor, choices: Tensor, threshold: float) -> Decisions:
+def multilabel_decisions(logits: Tensor, choices: Tensor, threshold: float, tie: float = _GRAIN) -> Decisions:
     """Say for each choice whether its logit is above the threshold. Shape: ``logits`` [input, d_vocab_out].
 
     Units:   the margin is the least distance of a logit to the threshold; a logit on the threshold is not above it.
     """
     distance = logits[:, choices].double() - threshold
-    tie = _tie_width(logits[:, choices])
-    return Decisions((distance > tie).long(), _rounded(distance.abs(), tie).amin(dim=1))
+    width = _tie_width(logits[:, choices], tie)
+    margins = _rounded(distance.abs(), width)
+    return Decisions((distance > width).long(), margins.amin(dim=1), margins == 0)
 
 
-def _tie_width(values: Tensor) -> Tensor:
+def _tie_width(values: Tensor, tie: float) -> Tensor:
     """Return the tie width per value; float32 logits keep their exact order, for comparison with other tools."""
     if values.dtype == torch.float32:
         return torch.zeros_like(values)
-    return values.abs().clamp_min(1.0) * _TIE
+    return values.abs().clamp_min(1.0) * tie
 
 
 def _rounded(differences: Tensor, tie: Tensor) -> Tensor:
     """Return margins without the bits that depend on batching; ties are 0."""
     values, tie = differences.double(), tie.double()
-    rounded = torch.where(tie > 0, torch.round(values / _TIE) * _TIE, values)
+    rounded = torch.where(tie > 0, torch.round(values / _GRAIN) * _GRAIN, values)
     return torch.where(values <= tie, torch.zeros_like(values), rounded)
 
 

@@ -24,7 +24,7 @@ from extract.model.prefixes import run_shared
 from extract.network import Network
 from extract.oracle import Oracle
 from extract.readout import Answers, Inputs, widen
-from extract.vocabulary import ABSENT, Codes
+from extract.vocabulary import ABSENT, UNDETERMINED, Codes
 
 #: Numbers held at once by one batch: larger ones leave the processor's cache and run at half the speed (measured) ...
 BATCH_CELLS = 1 << 20
@@ -145,12 +145,13 @@ class NetworkOracle(Oracle):
             return self._generate(prompts, offset)
         logits, _ = self._run(prompts, offset, positions)
         if readout.kind == "multilabel":
-            made = multilabel_decisions(logits[:, 0], self._choices, readout.threshold)
+            made = multilabel_decisions(logits[:, 0], self._choices, readout.threshold, self.network.tie)
             return made.picks.numpy().astype(np.int32), made.margins.numpy()
-        return self._coded(argmax_decisions(logits, self._choices))
+        return self._coded(argmax_decisions(logits, self._choices, self.network.tie))
 
     def _coded(self, made: Decisions) -> tuple[Codes, NDArray[np.float64]]:
-        return self._choice_codes[made.picks.numpy()], made.margins.numpy()
+        codes = self._choice_codes[made.picks.numpy()]
+        return np.where(made.tied.numpy(), np.int32(UNDETERMINED), codes), made.margins.numpy()
 
     def _generate(self, prompts: Tensor, offset: int) -> tuple[Codes, NDArray[np.float64]]:
         """Decode greedily until ``stop``, ``max_new`` tokens, or the last position; margins include the stop."""
@@ -162,7 +163,7 @@ class NetworkOracle(Oracle):
         going = torch.arange(n_inputs)
         logits, memory = self._run(prompts, offset, [prompts.shape[1] - 1])
         for step in range(n_new):
-            made = argmax_decisions(logits, self._choices)
+            made = argmax_decisions(logits, self._choices, self.network.tie)
             rows, tokens = going.numpy(), self._fed_back[made.picks[:, 0]]
             margins[rows] = np.minimum(margins[rows], made.margins.numpy())
             keep = tokens != (-1 if readout.stop is None else readout.stop)

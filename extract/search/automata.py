@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from extract.domain import Domain
 from extract.oracle import Oracle, ProbeSet
 from extract.readout import Inputs
-from extract.vocabulary import ABSENT
+from extract.vocabulary import UNDETERMINED
 
 Letters = tuple[int, ...]
 Rows = NDArray[np.int64]
@@ -105,7 +105,7 @@ class _Queries:
         values = self._oracle.answer(Inputs.of([(asked[i], offset) for i in inside])).values.tolist()
         for i, row in zip(inside, values, strict=True):
             answer = (row[len(fresh[i]) - 1],) if self._is_every else row
-            self._known[fresh[i]] = self.number(answer)
+            self._known[fresh[i]] = _UNKNOWN if UNDETERMINED in answer else self.number(answer)
 
     def _extended(self, string: Letters) -> Letters:
         missing = self._oracle.domain.min_length - len(string)
@@ -150,11 +150,11 @@ class _Sample:
         self.letters = table[np.maximum(inputs, 0)]
         self.wanted = np.full((len(inputs), inputs.shape[1] + 1), _UNKNOWN, dtype=np.int64)
         if domain.readout.at == "every":
-            for code in np.unique(values[values != ABSENT]).tolist():
+            for code in np.unique(values[values > UNDETERMINED]).tolist():
                 n_cells = min(values.shape[1], inputs.shape[1])
                 self.wanted[:, 1 : n_cells + 1][values[:, :n_cells] == code] = queries.number((code,))
         else:
-            numbers = [queries.number(row) for row in values.tolist()]
+            numbers = [_UNKNOWN if UNDETERMINED in row else queries.number(row) for row in values.tolist()]
             self.wanted[np.arange(len(inputs)), lengths] = numbers
 
     def completed(self, machine: MooreMachine) -> MooreMachine:
@@ -347,9 +347,8 @@ def is_causal(oracle: Oracle, sample: ProbeSet, *, n_asked: int = 96) -> bool:
     words = [sample.inputs.row(i)[0] for i in range(len(sample)) if sample.inputs.offsets[i] == domain.offsets[0]]
     answers = sample.answers.values[sample.inputs.offsets == domain.offsets[0]].tolist()
     for word, row in zip(words, answers, strict=True):
-        for n in range(1, len(word) + 1):
-            if seen.setdefault(word[:n], row[n - 1]) != row[n - 1]:
-                return False
+        if not _goes_with(seen, word, row):
+            return False
     long = [word for word in words if len(word) > 1]
     chosen = long[:: max(1, len(long) // n_asked)]
     varied = [v for w in chosen for n in (len(w) // 2, len(w) - 1) for v in (w[:n], w[:n] + w[n:][::-1], w[:n] + w[:1])]
@@ -357,7 +356,12 @@ def is_causal(oracle: Oracle, sample: ProbeSet, *, n_asked: int = 96) -> bool:
     if varied:
         asked = oracle.answer(Inputs.of([(v, domain.offsets[0]) for v in varied])).values.tolist()
         for word, row in zip(varied, asked, strict=True):
-            for n in range(1, len(word) + 1):
-                if seen.setdefault(word[:n], row[n - 1]) != row[n - 1]:
-                    return False
+            if not _goes_with(seen, word, row):
+                return False
     return True
+
+
+def _goes_with(seen: dict[Letters, int], word: Letters, row: list[int]) -> bool:
+    """Note the answers at every prefix of a word; say whether none was different before."""
+    decided = [n for n in range(1, len(word) + 1) if row[n - 1] != UNDETERMINED]
+    return all(seen.setdefault(word[:n], row[n - 1]) == row[n - 1] for n in decided)

@@ -15,7 +15,7 @@ from extract.lang.terms import Adapter
 from extract.oracle import ProbeSet
 from extract.readout import ReadOut, widen
 from extract.search.frame import Frame, Shape
-from extract.vocabulary import ABSENT, SYMBOL_BASE, Codes, Vocabulary
+from extract.vocabulary import ABSENT, SYMBOL_BASE, UNDETERMINED, Codes, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,9 @@ class Goal:
     """One output to be synthesized.
 
     ``codes`` [probe, query] are the wanted answer codes (0/1 for booleans), ``target`` the same as narrow values, and
-    ``mask`` says which cells count. ``tag`` is T when every wanted code is a symbol, N when every one is an integer,
-    and empty when both occur (only an if-then-else can make those).
+    ``mask`` says which cells count: not those past an answer's end, nor those that the model leaves undetermined.
+    ``tag`` is T when every wanted code is a symbol, N when every one is an integer, and empty when both occur (only an
+    if-then-else can make those).
     """
 
     name: str
@@ -67,7 +68,9 @@ def goals_of(probes: ProbeSet, frame: Frame, readout: ReadOut, vocabulary: Vocab
 
 
 def _goal(name: str, kind: Literal["I", "B"], shape: Shape, codes: Codes, frame: Frame) -> Goal:
-    mask = frame.mask(shape)
+    is_open = codes == UNDETERMINED
+    mask = frame.mask(shape) & ~is_open
+    codes = np.where(is_open, np.int32(0), codes)
     wanted = codes[mask]
     is_symbol = wanted >= SYMBOL_BASE
     tag: Literal["T", "N", ""] = "T" if is_symbol.all() and len(wanted) else "" if is_symbol.any() else "N"

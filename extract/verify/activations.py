@@ -36,7 +36,7 @@ _ERF_STEP = 1 / 16
 _ERF_END = 6.0
 _ERF_DEGREE = {np.dtype(np.float32): 5, np.dtype(np.float64): 10}
 #: Activations good to their promised roundings in more than float64; the error function's table is not.
-IN_EXTENDED: tuple[Activation, ...] = ("gelu_tanh", "relu", "silu")
+IN_EXTENDED: tuple[Activation, ...] = ("gelu_tanh", "relu", "silu", "solu")
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 

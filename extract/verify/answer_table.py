@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from extract.errors import DomainError
 from extract.verify.cells import CellFormat, Cells
-from extract.vocabulary import Codes
+from extract.vocabulary import UNDETERMINED, Codes
 
 #: Ranks per region (outcome.Region).
 REGION = 65_536
@@ -29,7 +29,8 @@ _BYTES_PER_REGION = 8 + 8 + 64
 class Slab:
     """The answers of one offset and length: ranks 0 to ``evaluated`` of ``size``.
 
-    ``fragile`` ranks, ascending, are evaluated but undecided; ``min_margins`` and ``digests`` have one entry per
+    ``fragile`` ranks, ascending, are evaluated but not wholly decided, ``unsure`` [fragile, cell] says which cells of
+    theirs are not; ``min_margins`` and ``digests`` have one entry per
     region that was begun, margins over decided inputs only; ``bounds`` holds the rounding bound under which the input
     of each least margin was decided.
     """
@@ -41,6 +42,7 @@ class Slab:
     evaluated: int
     cells: Cells
     fragile: NDArray[np.int64]
+    unsure: NDArray[np.bool_]
     min_margins: NDArray[np.float64]
     bounds: NDArray[np.float64]
     digests: tuple[str, ...]
@@ -100,7 +102,9 @@ class AnswerTable:
         raise DomainError(f"offset {offset} and length {length} are not in the answer table")
 
     def values(self, offset: int, length: int, start: int, stop: int) -> Codes:
-        """Return the answers of ranks ``start`` to ``stop``. Shape: [rank, width], as ``Answers.values``.
+        """Return the answers of ranks ``start`` to ``stop``, UNDETERMINED in the cells that are not decided.
+
+        Shape:   [rank, width], as ``Answers.values``.
 
         Raises:  DomainError if some of the ranks were not evaluated.
         """
@@ -109,7 +113,12 @@ class AnswerTable:
             raise DomainError(
                 f"ranks {start} to {stop} of length {length} asked, of which {slab.evaluated} were evaluated"
             )
-        return self.format.decode(slab.cells[start:stop], slab.n_decisions)
+        values = self.format.decode(slab.cells[start:stop], slab.n_decisions)
+        low, high = np.searchsorted(slab.fragile, [start, stop])
+        if low < high:
+            rows = slab.fragile[low:high] - start
+            values[rows] = np.where(slab.unsure[low:high], np.int32(UNDETERMINED), values[rows])
+        return values
 
 
 class SlabWriter:
@@ -123,11 +132,13 @@ class SlabWriter:
         self._margins = np.full(-(-size // REGION), np.inf)
         self._bounds = np.zeros(-(-size // REGION))
         self._doubtful: list[NDArray[np.int64]] = []
+        self._tied: list[NDArray[np.int64]] = []
+        self._unsure: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
         self._lock = Lock()
 
     @property
     def n_doubtful(self) -> int:
-        """The number of ranks written as doubtful."""
+        """The number of ranks written as doubtful that a closer look might decide."""
         return sum(len(ranks) for ranks in self._doubtful)
 
     @staticmethod
@@ -135,24 +146,42 @@ class SlabWriter:
         """Return the memory of a slab of this size."""
         return size * form.width(n_decisions) * form.dtype.itemsize + (size // REGION + 1) * _BYTES_PER_REGION
 
-    def write(self, start: int, cells: Cells, margins: NDArray[Any], is_sure: NDArray[np.bool_], bound: float) -> None:
-        """Write consecutive ranks from ``start``. Shapes: cells [cell, rank], margins and is_sure [rank].
+    def write(
+        self,
+        start: int,
+        cells: Cells,
+        margins: NDArray[Any],
+        is_sure: NDArray[np.bool_],
+        bound: float,
+        is_tied: NDArray[np.bool_] | None = None,
+        unsure: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Write consecutive ranks from ``start``. Shapes: cells [cell, rank], margins, is_sure and is_tied [rank].
 
-        ``bound`` is the rounding bound the sure ones are above; the others are kept as doubtful.
+        ``bound`` is the rounding bound the sure ones are above; the others are kept as doubtful, those certainly tied
+        for good. ``unsure`` [rank, answer cell] says which cells of theirs are not decided (None: all).
         """
         n = len(margins)
         self._cells[start : start + n] = cells.T
-        doubtful = np.flatnonzero(~is_sure)
-        if len(doubtful):
+        doubtful, tied = ~is_sure, np.zeros(0, np.intp)
+        if doubtful.any():
             margins = np.where(is_sure, margins, np.inf)
+            if unsure is not None:
+                self._unsure.append((np.flatnonzero(doubtful) + start, unsure[doubtful]))
+            if is_tied is not None:
+                tied = np.flatnonzero(doubtful & is_tied)
+                doubtful = doubtful & ~is_tied
         with self._lock:
-            self._note(start, doubtful, margins, bound)
+            self._note(start, np.flatnonzero(doubtful), tied, margins, bound)
 
-    def _note(self, start: int, doubtful: NDArray[np.intp], margins: NDArray[Any], bound: float) -> None:
+    def _note(
+        self, start: int, doubtful: NDArray[np.intp], tied: NDArray[np.intp], margins: NDArray[Any], bound: float
+    ) -> None:
         n = len(margins)
-        if len(doubtful):
-            self._doubtful.append(doubtful.astype(np.int64) + start)
-        if len(doubtful) < n:
+        for ranks, kept in ((doubtful, self._doubtful), (tied, self._tied)):
+            if len(ranks):
+                kept.append(ranks.astype(np.int64) + start)
+        if len(doubtful) + len(tied) < n:
             self.error_bound = max(self.error_bound, bound)
         for region in range(start // REGION, -(-(start + n) // REGION)):
             part = margins[max(region * REGION - start, 0) : (region + 1) * REGION - start]
@@ -160,11 +189,23 @@ class SlabWriter:
             if least < self._margins[region]:
                 self._margins[region], self._bounds[region] = least, bound
 
-    def rewrite(self, ranks: NDArray[np.int64], cells: Cells, margins: NDArray[Any], bounds: NDArray[Any]) -> None:
+    def rewrite(
+        self,
+        ranks: NDArray[np.int64],
+        cells: Cells,
+        margins: NDArray[Any],
+        bounds: NDArray[Any],
+        is_tied: NDArray[np.bool_] | None = None,
+        unsure: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Write scattered ranks that were doubtful; those whose margin is not above their own bound stay so."""
         self._cells[ranks] = cells.T
         is_sure = margins > bounds
-        self._doubtful.append(ranks[~is_sure])
+        tied = np.zeros(len(ranks), np.bool_) if is_tied is None else is_tied & ~is_sure
+        self._doubtful.append(ranks[~is_sure & ~tied])
+        self._tied.append(ranks[tied])
+        if unsure is not None:
+            self._unsure.append((ranks[~is_sure], unsure[~is_sure]))
         if is_sure.any():
             self.error_bound = max(self.error_bound, float(bounds[is_sure].max()))
         for region in np.unique(ranks[is_sure] // REGION):
@@ -185,16 +226,22 @@ class SlabWriter:
 
     def finish(self) -> Slab:
         """Return the slab as a value."""
-        fragile = self.doubtful()
+        fragile = np.sort(np.concatenate([self.doubtful(), *self._tied]))
+        fragile = fragile[fragile < self.evaluated]
         cells = self._cells[: self.evaluated]
         digests = tuple(
             region_digest(self.form.decode(cells[start : start + REGION], self.n_decisions))
             for start in range(0, self.evaluated, REGION)
         )
+        unsure = np.ones((len(fragile), self.form.columns(self.n_decisions)), np.bool_)
+        for ranks, marks in self._unsure:
+            at = np.minimum(np.searchsorted(fragile, ranks), max(len(fragile) - 1, 0))
+            kept = fragile[at] == ranks if len(fragile) else np.zeros(len(ranks), np.bool_)
+            unsure[at[kept]] = marks[kept]
         n = len(digests)
         margins, bounds = self._margins[:n], self._bounds[:n]
         facts = (self.offset, self.length, self.size, self.n_decisions, self.evaluated)
-        return Slab(*facts, cells, fragile, margins, bounds, digests)
+        return Slab(*facts, cells, fragile, unsure, margins, bounds, digests)
 
 
 def region_digest(values: Codes) -> str:
@@ -206,4 +253,5 @@ def empty_slab(form: CellFormat, offset: int, length: int, size: int, n_decision
     """Return the slab of a length that was not evaluated."""
     cells: Cells = np.zeros((0, form.width(n_decisions)), dtype=form.dtype)
     none = np.zeros(0, dtype=np.int64)
-    return Slab(offset, length, size, n_decisions, 0, cells, none, np.zeros(0), np.zeros(0), ())
+    unsure = np.zeros((0, form.columns(n_decisions)), np.bool_)
+    return Slab(offset, length, size, n_decisions, 0, cells, none, unsure, np.zeros(0), np.zeros(0), ())

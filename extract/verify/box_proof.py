@@ -67,6 +67,8 @@ class BoxResult:
 def refusal(network: Network, domain: Domain, semantics: str) -> str | None:
     """Return why boxes do not apply to a network and read-out, None if they do."""
     a, readout = network.architecture, domain.readout
+    if network.beyond_gpt2 or a.attention != "causal":
+        return f"bounds are for networks of GPT-2's kind, not {', '.join(network.beyond_gpt2) or a.attention} ones"
     if not sum_table.applies(a.n_layers, domain, a.attention):
         return "bounds are for one layer read at one position"
     if a.norm != "layernorm" or not a.d_mlp:

@@ -53,6 +53,10 @@ class CellFormat:
         """Return the cells of an answer with a number of decisions (1; the length; tokens generated)."""
         return (self.n_labels + 7) // 8 if self.n_labels else n_decisions
 
+    def columns(self, n_decisions: int) -> int:
+        """Return the width of an answer as codes: its labels, or its decisions."""
+        return self.n_labels or n_decisions
+
     def decide(self, logits: NDArray[Any]) -> tuple[Cells, NDArray[Any]]:
         """Return the cells [cell, row] and the margins [row] of logits [choice, row]; ties have margin 0.
 

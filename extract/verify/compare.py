@@ -1,7 +1,8 @@
 """Programs against the stored answers: exact counts by region, the first differences, and the verdict.
 
-A program is evaluated in batches on every input the table decided; an input that is fragile or was not evaluated is
-undecided and never counts as agreement. This room refuses to know how a program was found.
+A program is evaluated in batches on every input of the table; an input with a cell that is not decided, or that was not
+evaluated, never counts as agreement: it is undecided unless a decided cell differs. This room refuses to know how a
+program was found.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def compare(
     for slab in table.slabs:
         for index, start, stop in slab.regions():
             differs = _differing(program, table, slab, start, stop, inputs)
-            n_fragile = len(_fragile_between(slab, start, stop))
+            fragile = _fragile_between(slab, start, stop)
+            # an input is undecided unless a cell of it that is decided differs already
+            n_fragile = len(np.setdiff1d(fragile, differs, assume_unique=True))
             margin = float(slab.min_margins[index])
             part = Tally(stop - start - len(differs) - n_fragile, len(differs), n_fragile, margin)
             regions.append(Region(slab.length, slab.offset, start, stop, part, slab.digests[index]))
@@ -205,7 +208,7 @@ def _why(table: AnswerTable, tally: Tally, climb: Climb) -> str:
         return f"{tally.undecided} of {tally.total} inputs are undecided: {climb.reason}"
     reason = f"{tally.undecided} of {tally.total} inputs are undecided"
     if table.n_fragile:
-        reason += f", {table.n_fragile} of them within the rounding error of a tie"
+        reason += f", {table.n_fragile} inputs have logits tied or within the rounding error of a tie"
     return f"{reason}: {table.reason}" if table.reason else reason
 
 
@@ -222,14 +225,13 @@ def _pieces(table: AnswerTable) -> Iterator[tuple[Slab, int, int]]:
 def _differing(
     program: Program, table: AnswerTable, slab: Slab, start: int, stop: int, inputs: InputCodes
 ) -> NDArray[np.int64]:
-    """Return the decided ranks of a run on which program and model differ, ascending."""
+    """Return the ranks of a run on which program and model differ in a decided cell, ascending."""
     domain = inputs.domain
     codes = inputs.codes(slab.length, start, stop)
     batch = Batch(codes, np.full(len(codes), slab.length, dtype=np.int32))
     answers = evaluate(program, batch, domain.vocabulary, domain.readout)
     model = table.values(slab.offset, slab.length, start, stop)
-    differs = np.flatnonzero(~same_answers(answers, model)).astype(np.int64) + start
-    return np.setdiff1d(differs, _fragile_between(slab, start, stop), assume_unique=True)
+    return np.flatnonzero(~same_answers(answers, model)).astype(np.int64) + start
 
 
 def _fragile_between(slab: Slab, start: int, stop: int) -> NDArray[np.int64]:

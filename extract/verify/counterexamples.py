@@ -14,14 +14,14 @@ from extract.lang.terms import Program
 from extract.oracle import Oracle
 from extract.outcome import Counterexample
 from extract.readout import Inputs
-from extract.vocabulary import ABSENT
+from extract.vocabulary import ABSENT, UNDETERMINED
 
 #: Oracle and interpreter calls spent on making one counterexample smaller.
 _MAX_TRIALS = 400
 
 
 def ask(program: Program, oracle: Oracle, tokens: tuple[int, ...], offset: int) -> Counterexample | None:
-    """Ask both sides one input; None if they agree or the model's margin is no decision."""
+    """Ask both sides one input; None if they agree wherever the model decides, or its margin is no decision."""
     domain = oracle.domain
     inputs = Inputs.of([(tokens, offset)])
     answers = oracle.answer(inputs)
@@ -31,9 +31,10 @@ def ask(program: Program, oracle: Oracle, tokens: tuple[int, ...], offset: int) 
     codes = tuple(int(domain.vocabulary.token_codes[t]) for t in tokens)
     mine = answer(program, codes, domain, domain.readout)
     margin = float(answers.margins[0])
-    if tuple(cells) == mine or not margin > 0:
+    pairs = enumerate(zip(cells, mine, strict=False))
+    position = next((i for i, (model, said) in pairs if model not in (said, UNDETERMINED)), -1)
+    if not margin > 0 or (position < 0 and len(cells) == len(mine)):
         return None
-    position = next((i for i, pair in enumerate(zip(cells, mine, strict=False)) if pair[0] != pair[1]), -1)
     if position < 0:
         position = min(len(cells), len(mine))
     return Counterexample(tokens, offset, position, tuple(cells), mine, margin, "enumeration", replayed=True)
@@ -52,7 +53,9 @@ def replayed(
         raise SoundnessAlarm(
             f"a difference at {names} (offset {offset}) does not replay: program and model agree there"
         )
-    if found.model != model:
+    if len(found.model) != len(model) or any(
+        UNDETERMINED not in pair and pair[0] != pair[1] for pair in zip(found.model, model, strict=True)
+    ):
         raise SoundnessAlarm(f"the model answers {found.model} at {names} (offset {offset}), expected {model} again")
     return found
 

@@ -17,7 +17,7 @@ from extract.verify.answer_table import SlabWriter
 from extract.verify.budget import Costs
 from extract.verify.care import CAREFUL, PRECISE, Care, CareStages
 from extract.verify.cells import CellFormat
-from extract.verify.plain import batch_size, decide_inputs
+from extract.verify.plain import decide_inputs
 from extract.verify.rounding import HAS_EXTENDED
 from extract.verify.sum_table import SumTable
 
@@ -47,7 +47,9 @@ class SecondLook:
         A claim about float32 depends on float32's own error, which no precision of ours makes smaller.
         """
         n = writer.n_doubtful
-        is_known = self.costs.network.architecture.activation in IN_EXTENDED
+        network = self.costs.network
+        kinds = {network.architecture.activation} | ({network.head.activation} if network.head else set())
+        is_known = kinds <= set(IN_EXTENDED)
         if not n or self.stages.claims or not HAS_EXTENDED or not is_known:
             return
         n_new = self.costs.n_new(writer.length, writer.offset)
@@ -58,14 +60,14 @@ class SecondLook:
     def _plainly(self, writer: SlabWriter, care: Care) -> None:
         if not writer.n_doubtful:
             return
-        stages = self.stages(care)
+        by = self.stages.evaluator(care)
 
         def decide(ranks: NDArray[np.int64]) -> None:
             tokens = self._tokens(writer.length, ranks)
-            part = decide_inputs(stages, self.domain, self.form, tokens, writer.offset, writer.n_decisions)
-            writer.rewrite(ranks, part.cells, part.margins, part.bounds)
+            part = decide_inputs(by, self.domain, self.form, tokens, writer.offset, writer.n_decisions)
+            writer.rewrite(ranks, part.cells, part.margins, part.bounds, part.is_tied, part.unsure)
 
-        self._in_batches(writer, decide, batch_size(stages, self.domain.rendered_length(writer.length)))
+        self._in_batches(writer, decide, by.batch_size(self.domain.rendered_length(writer.length)))
 
     def _in_batches(self, writer: SlabWriter, decide: Callable[[NDArray[np.int64]], None], size: int) -> None:
         ranks = writer.doubtful()

@@ -22,7 +22,7 @@ from extract.verify.budget import Costs, choose
 from extract.verify.care import CAREFUL, QUICK, USUAL, Care, CareStages
 from extract.verify.cells import CellFormat
 from extract.verify.doubts import SecondLook
-from extract.verify.plain import batch_size, decide_inputs
+from extract.verify.plain import decide_inputs
 from extract.verify.prefix_trie import TrieWalk
 from extract.verify.stages import claims_of
 from extract.verify.sum_table import SumTable
@@ -78,6 +78,11 @@ def enumerate_model(
     """
     if domain.readout.kind == "value":
         raise DomainError("a read-out of kind 'value' has no finite answers, expected 'argmax' or 'multilabel'")
+    if network.beyond_gpt2 and semantics != "real":
+        raise DomainError(
+            f"semantics {semantics!r} has no bound for {', '.join(network.beyond_gpt2)}, which the network has",
+            hint="ask for --semantics real",
+        )
     with np.errstate(all="ignore"):  # what overflows is doubtful by its bound, and fragile in the end
         return _Enumeration(network, domain, semantics, memory_bytes, progress, jobs, stop).run(work_limit)
 
@@ -85,6 +90,8 @@ def enumerate_model(
 def method_for(network: Network, domain: Domain) -> str:
     """Return the method a network and read-out call for: ``sum table``, ``prefix trie`` or ``plain``."""
     a = network.architecture
+    if network.beyond_gpt2:
+        return "plain"
     if sum_table.applies(a.n_layers, domain, a.attention):
         return "sum table"
     return "prefix trie" if a.attention == "causal" else "plain"
@@ -283,14 +290,14 @@ class _Enumeration:
         return int(np.clip(_BLOCK_BYTES // (np.dtype(care.dtype).itemsize * max(a.d_mlp, a.d_model)), 64, 8192))
 
     def _plainly(self, writer: SlabWriter, care: Care) -> Iterator[int]:
-        stages = self.stages(care)
-        size = batch_size(stages, self.domain.rendered_length(writer.length))
+        by = self.stages.evaluator(care)
+        size = by.batch_size(self.domain.rendered_length(writer.length))
         for start in range(0, writer.size, size):
             stop = min(start + size, writer.size)
             tokens = self.domain.tokens(writer.length, start, stop)
-            part = decide_inputs(stages, self.domain, self.form, tokens, writer.offset, writer.n_decisions)
+            part = decide_inputs(by, self.domain, self.form, tokens, writer.offset, writer.n_decisions)
             is_sure = part.margins > part.bounds
             bound = float(part.bounds[is_sure].max(initial=0.0))
-            writer.write(start, part.cells, part.margins, is_sure, bound)
+            writer.write(start, part.cells, part.margins, is_sure, bound, part.is_tied, part.unsure)
             writer.evaluated = stop
             yield stop

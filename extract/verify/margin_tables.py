@@ -94,6 +94,8 @@ class MarginTables:
 def why_not(network: Network, domain: Domain, semantics: str) -> str | None:
     """Return why a network and read-out are not separable, None if they are."""
     a, readout = network.architecture, domain.readout
+    if network.beyond_gpt2 or a.attention != "causal":
+        return f"the network has {', '.join(network.beyond_gpt2) or f'{a.attention} attention'}"
     if a.n_layers != 1 or a.d_mlp or a.norm != "none":
         return "the network is not one layer of attention alone, without norm and MLP"
     if a.n_heads != 1:

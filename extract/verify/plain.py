@@ -7,7 +7,7 @@ method left doubtful. Generation runs the whole pass once per token.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,83 +18,127 @@ from extract.verify.stages import Floats, Projections, Stages, Stream, Weighing
 
 #: Floats held for one batch of scores and hidden activations, about.
 _BATCH_FLOATS = 1 << 21
+_NOBODY = np.zeros(0, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """Answers to a batch: cells [cell, input], margins and the bounds they must exceed [input]."""
+    """Answers to a batch: cells [cell, input], margins and the bounds they must exceed [input].
+
+    ``unsure`` [input, answer cell] says which cells are not decided; ``is_tied`` [input] of which inputs it is certain
+    that no precision would tell more, since every such cell is a tie.
+    """
 
     cells: Cells
     margins: NDArray[Any]
     bounds: NDArray[Any]
+    unsure: NDArray[np.bool_]
+    is_tied: NDArray[np.bool_]
 
 
-def batch_size(stages: Stages, n_positions: int) -> int:
-    """Return how many prompts of a rendered length fit into one batch."""
-    a = stages.architecture
-    per_input = n_positions * (4 * a.d_model + 3 * a.n_heads * a.d_head + 2 * a.d_mlp + a.n_heads * n_positions)
-    return max(1, _BATCH_FLOATS // max(per_input, 1))
+class Evaluator(Protocol):
+    """What evaluates prompts, nothing shared between them: see ``StagesForward`` and ``Partwise``."""
+
+    def batch_size(self, n_positions: int) -> int:
+        """Return how many prompts of a rendered length to evaluate at once."""
+
+    def logits(
+        self, prompts: NDArray[np.int32], offset: int, reads: tuple[int, ...]
+    ) -> tuple[Floats, NDArray[Any], NDArray[Any]]:
+        """Return chosen logits [choice, input * read], and per input a margin bound and the width of ties, which are 0
+        where that is not known."""
+
+
+class StagesForward:
+    """Evaluates by stages: one norm bounds the error of a whole vector."""
+
+    def __init__(self, stages: Stages) -> None:
+        self.stages = stages
+
+    def batch_size(self, n_positions: int) -> int:
+        """Return how many prompts of a rendered length fit into one batch."""
+        a = self.stages.architecture
+        per_input = n_positions * (4 * a.d_model + 3 * a.n_heads * a.d_head + 2 * a.d_mlp + a.n_heads * n_positions)
+        return max(1, _BATCH_FLOATS // max(per_input, 1))
+
+    def logits(
+        self, prompts: NDArray[np.int32], offset: int, reads: tuple[int, ...]
+    ) -> tuple[Floats, NDArray[Any], NDArray[Any]]:
+        """Return chosen logits, one margin bound per input, and no width of ties."""
+        logits, bounds = forward(self.stages, prompts, offset, reads)
+        return logits, bounds, np.zeros(len(prompts))
 
 
 def decide_inputs(
-    stages: Stages, domain: Domain, form: CellFormat, tokens: NDArray[np.int32], offset: int, n_decisions: int = 1
+    by: Evaluator, domain: Domain, form: CellFormat, tokens: NDArray[np.int32], offset: int, n_decisions: int = 1
 ) -> Decided:
     """Decide inputs of one length at one offset. Shape: tokens [input, length] ids of ``{x}``.
 
     ``n_decisions`` is the most tokens to generate, where the read-out generates.
 
     Ensures: where a margin exceeds its bound, the decisions are those of the real function of the stored weights and
-    of every arithmetic the stages claim; nothing elsewhere.
+    of every arithmetic the evaluator claims; nothing elsewhere.
     """
     prompts = domain.render(tokens)
-    size = batch_size(stages, prompts.shape[1])
+    size = by.batch_size(prompts.shape[1])
     parts = []
     for start in range(0, len(prompts), size):
         batch = prompts[start : start + size]
         if domain.readout.at == "generate":
-            parts.append(_generate(stages, form, batch, offset, n_decisions))
+            parts.append(_generate(by, form, batch, offset, n_decisions))
         else:
             reads = domain.read_positions(tokens.shape[1])
-            parts.append(_read(stages, form, batch, offset, reads))
+            parts.append(_read(by, form, batch, offset, reads))
     if not parts:
-        return Decided(np.zeros((form.width(n_decisions), 0), form.dtype), np.zeros(0), np.zeros(0))
+        none = np.zeros((form.width(n_decisions), 0), form.dtype)
+        return Decided(none, np.zeros(0), np.zeros(0), np.zeros((0, form.columns(n_decisions)), np.bool_), _NOBODY)
     return Decided(
         np.concatenate([p.cells for p in parts], axis=1),
         np.concatenate([p.margins for p in parts]),
         np.concatenate([p.bounds for p in parts]),
+        np.concatenate([p.unsure for p in parts]),
+        np.concatenate([p.is_tied for p in parts]),
     )
 
 
-def _read(stages: Stages, form: CellFormat, prompts: NDArray[np.int32], offset: int, reads: tuple[int, ...]) -> Decided:
+def _read(by: Evaluator, form: CellFormat, prompts: NDArray[np.int32], offset: int, reads: tuple[int, ...]) -> Decided:
     n = len(prompts)
     if not reads:
-        return Decided(np.zeros((0, n), form.dtype), np.full(n, np.inf), np.zeros(n))
-    logits, bounds = forward(stages, prompts, offset, reads)
+        none, nobody = np.zeros((0, n), form.dtype), np.zeros(n, np.bool_)
+        return Decided(none, np.full(n, np.inf), np.zeros(n), nobody[:, None][:, :0], nobody)
+    logits, bounds, ties = by.logits(prompts, offset, reads)
     cells, margins = form.decide(logits)
-    margins = margins.reshape(n, len(reads)).min(axis=1)
+    margins = margins.reshape(n, len(reads))
+    is_sure = margins > bounds[:, None]
+    is_tie = margins + (bounds - ties)[:, None] < ties[:, None]
+    is_tied = (is_sure | is_tie).all(axis=1) & ~is_sure.all(axis=1)
+    unsure = np.repeat(~is_sure, form.n_labels, axis=1) if form.n_labels else ~is_sure
+    margins = margins.min(axis=1)
     if not form.n_labels:
         cells = np.ascontiguousarray(cells.reshape(n, len(reads)).T)
-    return Decided(cells, margins, bounds)
+    return Decided(cells, margins, bounds, unsure, is_tied)
 
 
-def _generate(stages: Stages, form: CellFormat, prompts: NDArray[np.int32], offset: int, n_new: int) -> Decided:
+def _generate(by: Evaluator, form: CellFormat, prompts: NDArray[np.int32], offset: int, n_new: int) -> Decided:
     n = len(prompts)
     cells = np.full((n_new, n), form.absent, dtype=form.dtype)
-    margins, bounds = np.full(n, np.inf), np.zeros(n)
+    margins, bounds, tied = np.full(n, np.inf), np.zeros(n), np.zeros(n, np.bool_)
     alive = np.arange(n)
     for step in range(n_new):
         if not len(alive):
             break
-        part = _read(stages, form, prompts, offset, (prompts.shape[1] - 1,))
+        part = _read(by, form, prompts, offset, (prompts.shape[1] - 1,))
         # a decision counts by its slack above its own bound; the least margin is reported
         bounds[alive] = np.maximum(bounds[alive], part.bounds)
         margins[alive] = np.minimum(margins[alive], part.margins)
+        tied[alive] |= part.is_tied
         chosen = form.fed_back[part.cells[0]]
         going = chosen != form.stop
         cells[step, alive[going]] = part.cells[0, going]
         prompts = np.concatenate([prompts[going], chosen[going, None]], axis=1)
         alive = alive[going]
-    return Decided(cells, margins, bounds)
+    unsure = np.repeat(~(margins > bounds)[:, None], n_new, axis=1)
+    return Decided(cells, margins, bounds, unsure, tied)
 
 
 def forward(

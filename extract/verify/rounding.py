@@ -50,8 +50,6 @@ HAS_EXTENDED = bool(np.finfo(np.longdouble).eps == 2.0**-63)
 
 #: The bounds are computed in float64 from fewer than 10^5 non-negative terms each: this covers their own rounding.
 _SLACK = 1 + 2.0**-30
-#: Logits this close, relative to their bound, count as tied whatever was proved: oracles answer such inputs as ties.
-_TIE = 2.0**-30
 
 
 def arithmetic_of(dtype: np.dtype[Any]) -> Arithmetic:
@@ -283,7 +281,8 @@ class Analysis:
             lost = 4 * self.weights.d_model * a.tiny * (1 + larger(1.0, x_norm))
             rest = gamma(self.weights.d_model + 6, a.unit) * size + lost
             if a is self.arithmetics[0]:
-                rest = rest + _TIE * larger(1.0, size)
+                # logits this close count as tied whatever was proved: oracles answer such inputs as ties
+                rest = rest + self.weights.tie * larger(1.0, size)
             result.append(self._guard(a, head.spectral * e + rest, size))
         return tuple(result)
 

@@ -34,7 +34,7 @@ from extract.verify.care import CAREFUL, CareStages
 from extract.verify.cells import CellFormat
 from extract.verify.counterexamples import ask, minimised
 from extract.verify.margin_tables import Decisions, MarginTables, why_not
-from extract.verify.plain import decide_inputs
+from extract.verify.plain import StagesForward, decide_inputs
 from extract.verify.worst_margin import ClassOfInputs, Judged
 
 __all__ = ["ASSUMPTIONS", "decide", "why_not"]
@@ -188,7 +188,7 @@ class _Witness:
 
     def __init__(self, program: Program, network: Network, domain: Domain, oracle: Oracle) -> None:
         self._program, self._domain, self._oracle = program, domain, oracle
-        self._stages = CareStages(network, domain.readout, ())(CAREFUL)
+        self._stages = StagesForward(CareStages(network, domain.readout, ())(CAREFUL))
         self._form = CellFormat.of(domain.readout, domain.vocabulary)
 
     def ask(self, letters: tuple[int, ...], offset: int) -> list[Counterexample]:

@@ -78,6 +78,7 @@ class WeightNorms:
     least_deviation: float
     layers: tuple[LayerNorms, ...]
     head: LinearNorms
+    tie: float
 
 
 def spectral_bound(matrix: NDArray[Any]) -> float:
@@ -142,7 +143,8 @@ def measure_weights(network: Network, readout: ReadOut) -> WeightNorms:
     layers = tuple(_layer(network, i, layer) for i, layer in enumerate(network.layers))
     # a computed sqrt(variance + eps) is at least this: a constant vector has only eps
     floor = math.sqrt(a.norm_eps) * (1 - 2.0**-20) if a.norm == "layernorm" else 1.0
-    return WeightNorms(a.d_model, a.d_mlp, a.activation, a.norm == "layernorm", floor, layers, _head(network, readout))
+    head = _head(network, readout)
+    return WeightNorms(a.d_model, a.d_mlp, a.activation, a.norm == "layernorm", floor, layers, head, network.tie)
 
 
 def _layer(network: Network, index: int, layer: Layer) -> LayerNorms:

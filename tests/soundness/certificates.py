@@ -67,7 +67,7 @@ def certify(folder: Path, program: str, adapter: str, max_length: int, offsets: 
                 stop = min(start + REGION, size)
                 tokens = task.alphabet[task.strings.letters(length, np.arange(start, stop))]
                 program_cells = program_answers(task, lets, adapter, tokens, model.width(length, offset))
-                cells, margins, bounds = model.answers(tokens, offset, program_cells)
+                cells, margins, bounds, _ = model.answers(tokens, offset, program_cells)
                 decided, same = margins > bounds, (cells == program_cells).all(axis=1)
                 for i in np.flatnonzero(decided & ~same):
                     exceptions.append(_exception(task, tokens[i], offset, cells[i], program_cells[i]))
@@ -146,7 +146,7 @@ def table_program(folder: Path, max_length: int, offsets: list[int], task_adapte
     model, k, entries = Model(task, Forward(weights)), len(task.alphabet), []
     for length in task.lengths:
         letters = task.strings.letters(length, np.arange(task.strings.size(length)))
-        cells, _, _ = model.answers(task.alphabet[letters], offsets[0], np.zeros((len(letters), 1), np.int64))
+        cells, _, _, _ = model.answers(task.alphabet[letters], offsets[0], np.zeros((len(letters), 1), np.int64))
         for row, cell in zip(letters.tolist(), cells[:, 0].tolist(), strict=True):
             number = sum((letter + 1) * (k + 1) ** i for i, letter in enumerate(reversed(row)))
             entries.append(f"{number}: {task.name(cell)!r}")

@@ -245,7 +245,7 @@ def test_the_checkers_bounds_never_confirm_what_is_false(layout: str, tmp_path: 
                 by_letter = rng.random() < 0.6
                 part = (part.at(n, letter) if by_letter else part.counting([letter], 0, 5, n % 3, is_more)) or part
             tokens = check.task.alphabet[part.all()]
-            cells, _, _ = check.model.answers(tokens, 2, tokens)
+            cells, _, _, _ = check.model.answers(tokens, 2, tokens)
             same = bool((cells == cells[0]).all())
             try:
                 found = check.bounded(part, cells[0].tolist())

@@ -138,7 +138,7 @@ def test_one_fragile_input_is_enough_for_unknown() -> None:
     table = enumerate_model(network, domain, progress=Silent())
     program, _ = chain(table, domain)
     slab = table.slabs[1]
-    doubtful = replace(slab, fragile=np.array([2], dtype=np.int64))
+    doubtful = replace(slab, fragile=np.array([2], dtype=np.int64), unsure=np.ones((1, 1), np.bool_))
     weaker = replace(table, slabs=(table.slabs[0], doubtful, *table.slabs[2:]))
     found = verdict(program, weaker, domain, BruteOracle(network, domain))
     assert isinstance(found, Unknown) and found.certificate is not None

@@ -58,7 +58,7 @@ def test_the_model_answers_as_the_oracle_says(name: str, offset: int, tmp_path: 
         for length in domain.lengths:
             tokens = domain.tokens(length, 0, domain.size_at(length))
             drafts = rng.integers(0, 3, (len(tokens), model.width(length, offset))) + (1 << 30)
-            cells, margins, bounds = model.answers(tokens.astype(np.int64), offset, drafts)
+            cells, margins, bounds, _ = model.answers(tokens.astype(np.int64), offset, drafts)
             rows = [(tuple(int(t) for t in row), offset) for row in tokens]
             expected = oracle.answer(Inputs.of(rows))
             assert cells.shape[1] == model.width(length, offset)

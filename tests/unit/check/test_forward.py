@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from extract.check.forward import DOUBLE, SINGLE, Forward
-from extract.check.reader import Weights, read_network
+from extract.check.reader import read_network
+from extract.check.weights import Weights
 from extract.network import Activation
 from tests.networks import random_network, write_gpt2
 
@@ -26,7 +27,7 @@ def plain_logits(w: Weights, prompts: Any, offset: int, kind: Any) -> Any:
 
     def norm(x: Any, pair: Any) -> Any:
         centred = x - x.mean(axis=-1, keepdims=True)
-        spread = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + kind(w.eps))
+        spread = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + kind(w.norm_eps))
         return centred / spread * cast(pair[0]) + cast(pair[1])
 
     def activate(x: Any) -> Any:
@@ -41,21 +42,18 @@ def plain_logits(w: Weights, prompts: Any, offset: int, kind: Any) -> Any:
 
     x = cast(w.embed)[prompts] + cast(w.places)[offset : offset + prompts.shape[1]]
     n, length, d = x.shape
-    for i, scale in enumerate(w.scales):
-        c_attn, attn_proj, c_fc, mlp_proj = (
-            tuple(map(cast, w.pair(f"h.{i}.{name}")))
-            for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-        )
-        joined = norm(x, w.pair(f"h.{i}.ln_1")) @ c_attn[0] + c_attn[1]
-        q, k, v = (p.reshape(n, length, w.n_heads, -1).transpose(0, 2, 1, 3) for p in np.split(joined, 3, axis=2))
+    for layer, scale in zip(w.layers, w.attention_scale, strict=True):
+        z = norm(x, layer.norm_attention)[:, None]
+        maps = (layer.W_Q, layer.b_Q), (layer.W_K, layer.b_K), (layer.W_V, layer.b_V)
+        q, k, v = (z @ cast(weight) + cast(bias)[:, None] for weight, bias in maps)
         scores = np.where(np.tri(length, dtype=bool), q @ k.swapaxes(2, 3) * kind(scale), -np.inf)
         pattern = np.exp(scores - scores.max(axis=3, keepdims=True))
         pattern /= pattern.sum(axis=3, keepdims=True)
         mixed = (pattern @ v).transpose(0, 2, 1, 3).reshape(n, length, d)
-        x = x + mixed @ attn_proj[0] + attn_proj[1]
-        hidden = activate(norm(x, w.pair(f"h.{i}.ln_2")) @ c_fc[0] + c_fc[1])
-        x = x + hidden @ mlp_proj[0] + mlp_proj[1]
-    return norm(x, w.pair("ln_f")) @ cast(w.unembed)
+        x = x + mixed @ cast(layer.W_O.reshape(-1, d)) + cast(layer.b_O)
+        hidden = activate(norm(x, layer.norm_mlp) @ cast(layer.W_in) + cast(layer.b_in))
+        x = x + hidden @ cast(layer.W_out) + cast(layer.b_out)
+    return norm(x, w.norm_final) @ cast(w.W_U)
 
 
 def apart(logits: Any) -> Any:
@@ -98,7 +96,7 @@ def test_attention_scales_are_read_from_the_config(by_layer: bool, plain: bool, 
     config |= {"scale_attn_by_inverse_layer_idx": by_layer, "scale_attn_weights": plain}
     (folder / "config.json").write_text(json.dumps(config))
     base = 1 / math.sqrt(4) if plain else 1.0
-    assert list(read_network(folder).scales) == pytest.approx([base, base / 2 if by_layer else base])
+    assert list(read_network(folder).attention_scale) == pytest.approx([base, base / 2 if by_layer else base])
 
 
 def test_keys_that_could_overtake_make_the_bound_infinite(tmp_path: Path) -> None:

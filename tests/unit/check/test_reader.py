@@ -83,10 +83,16 @@ def test_a_network_is_read_as_it_was_written(tmp_path: Path) -> None:
         for tied in (True, False):
             network = random_network(5, n_layers=2, tied=tied)
             found = read_network(write_gpt2(network, tmp_path / f"{prefix}{tied}", prefix))
-            for name, array in gpt2_tensors(network, "").items():
-                assert np.array_equal(found.tensors[name], array.astype(np.float64))
-            assert np.array_equal(found.unembed, network.W_U)
-            assert (found.n_heads, found.activation, found.eps) == (2, "gelu_tanh", 1e-5)
+            assert found.is_plain
+            for name in ("embed", "pos_embed", "W_U", "b_U"):
+                assert np.array_equal(getattr(found, name), getattr(network, name))
+            for mine, layer in zip(found.layers, network.layers, strict=True):
+                for name in ("W_Q", "b_Q", "W_K", "b_K", "W_V", "b_V", "W_O", "b_O", "W_in", "b_in", "W_out", "b_out"):
+                    assert np.array_equal(getattr(mine, name), getattr(layer, name)), name
+                for pair, norm in ((mine.norm_attention, layer.norm_attention), (mine.norm_mlp, layer.norm_mlp)):
+                    assert np.array_equal(pair, (norm.weight, norm.bias))
+            assert np.array_equal(found.norm_final, (network.norm_final.weight, network.norm_final.bias))
+            assert (found.n_heads, found.activation, found.norm_eps) == (2, "gelu_tanh", 1e-5)
 
 
 Change = Callable[[dict[str, Any]], object]
@@ -117,7 +123,7 @@ def test_the_spec_may_say_what_the_config_does_not(tmp_path: Path) -> None:
     folder = write_gpt2(random_network(5), tmp_path)
     (folder / "config.json").unlink()
     found = read_network(folder, {"heads": 4, "eps": 1e-6, "activation": "relu"})
-    assert (found.n_heads, found.eps, found.activation) == (4, 1e-6, "relu")
+    assert (found.n_heads, found.norm_eps, found.activation) == (4, 1e-6, "relu")
 
 
 @pytest.mark.parametrize("name", ("h.0.attn.c_proj.bias", "ln_f.weight", "wpe.weight", "h.1.mlp.c_fc.weight"))

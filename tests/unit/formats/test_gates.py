@@ -45,10 +45,10 @@ TORCH = zipped(archive__data_dot_pkl=b"\x80\x02}.", archive__version=b"3")
 FILES = [
     ("model.pt", b"", "is empty"),
     ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "Git LFS pointer"),
-    ("model.pt", TORCH, "PyTorch file"),
-    ("renamed.safetensors", TORCH, "PyTorch file"),
+    ("model.pt", TORCH, "no tensors were found: it holds an empty mapping"),
+    ("renamed.safetensors", TORCH, "no tensors were found"),
     ("model.pt", TORCH[:60], "damaged zip archive"),
-    ("weights.npz", npz(), "NumPy .npz"),
+    ("weights.npz", npz(), "1 tensors of no known format"),
     ("other.zip", zipped(a=b"b"), "zip archive"),
     ("old.pt", pickle.dumps({"a": 1}, protocol=2), "Python pickle"),
     ("new.pt", pickle.dumps({"a": 1}, protocol=4), "Python pickle"),

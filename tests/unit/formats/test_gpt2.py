@@ -130,8 +130,9 @@ def test_nanogpt_orientation_is_told_apart(tmp_path: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     turned = {k: np.ascontiguousarray(v.T) if ".c_" in k and v.ndim == 2 else v for k, v in tensors.items()}
     save_file(turned, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match="looks like nanoGPT"):
-        load_checkpoint(folder)
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.format == "nanogpt"
+    assert same(checkpoint.network, random_network(5, tied=False))
 
 
 CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
@@ -232,7 +233,7 @@ def test_other_layouts_are_named(tmp_path: Path) -> None:
     }
     for title, keys in names.items():
         save_file({k: np.ones((2, 3), np.float32) for k in keys}, tmp_path / "model.safetensors")
-        with pytest.raises(CheckpointError, match=f"looks like {title}.*does not read"):
+        with pytest.raises(CheckpointError, match=f"best guesses: .*{title}"):
             load_checkpoint(tmp_path)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from extract.certificate_file import _facts
 from extract.check.forward import Forward as CheckForward
 from extract.check.reader import Unreadable, read_network
 from extract.errors import CheckpointError, SpecError
@@ -17,7 +21,48 @@ from extract.formats import inspect_checkpoint, load_checkpoint
 from extract.model.forward import Forward
 from extract.network import Network
 from extract.spec import ModelFacts
+from tests.architectures import Parts, network_of, parts
 from tests.networks import attention_only, random_network, write_gpt2, write_neutral
+
+
+def same(left: Any, right: Any) -> None:
+    """Compare two values field by field, arrays by their elements."""
+    if isinstance(left, np.ndarray):
+        assert np.array_equal(left, right)
+    elif isinstance(left, tuple):
+        assert len(left) == len(right)
+        for one, two in zip(left, right, strict=True):
+            same(one, two)
+    elif is_dataclass(left):
+        for field in fields(left):
+            if field.name not in ("digest", "dtype"):
+                same(getattr(left, field.name), getattr(right, field.name))
+    else:
+        assert left == right
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=parts, seed=st.integers(0, 99))
+def test_every_architecture_is_read_as_it_was_written(drawn: Parts, seed: int) -> None:
+    network = network_of(drawn, seed)
+    with TemporaryDirectory() as place:
+        folder = write_neutral(network, Path(place))
+        read, mine = load_checkpoint(folder).network, read_network(folder)
+    same(read, network)
+    a = network.architecture
+    for name in ("embed", "pos_embed", "embed_bias", "W_U", "b_U"):
+        same(getattr(mine, name), getattr(network, name))
+    assert (mine.attention, mine.norm, mine.norm_place) == (a.attention, a.norm, a.norm_place)
+    assert (mine.softmax_share, mine.masked_token, mine.embed_scale) == (a.softmax_share, a.masked_token, a.embed_scale)
+    assert mine.is_plain == (not network.beyond_gpt2 and a.attention == "causal")
+    assert mine.facts == _facts(read)
+    for one, two in zip(mine.layers, network.layers, strict=True):
+        gate = None if two.W_gate is None else (two.W_gate, two.b_gate)
+        same(one.gate, gate)
+        for site in ("attention", "mlp", "query", "key", "hidden"):
+            norm = getattr(two, f"norm_{site}")
+            same(getattr(one, f"norm_{site}"), None if norm is None else (norm.weight, norm.bias))
+
 
 NETWORKS = {
     "attention only": attention_only(1),
@@ -30,17 +75,13 @@ NETWORKS = {
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_what_is_written_is_read(network: Network, tmp_path: Path) -> None:
-    read = load_checkpoint(write_neutral(network, tmp_path)).network
-    for field in fields(Network):
-        mine, theirs = getattr(network, field.name), getattr(read, field.name)
-        if isinstance(mine, np.ndarray):
-            assert np.array_equal(mine, theirs)
-    a, b = network.architecture, read.architecture
+    a = network.architecture
     fact = a.activation if a.d_mlp else "relu"
-    assert replace(a, activation=fact, norm_eps=a.norm_eps if a.norm == "layernorm" else 0.0) == b
-    for one, two in zip(network.layers, read.layers, strict=True):
-        for name in ("W_Q", "b_K", "W_V", "W_O", "b_O", "W_in", "b_in", "W_out", "b_out"):
-            assert np.array_equal(getattr(one, name), getattr(two, name))
+    eps = a.norm_eps if a.norm == "layernorm" else 0.0
+    same(
+        load_checkpoint(write_neutral(network, tmp_path)).network,
+        replace(network, architecture=replace(a, activation=fact, norm_eps=eps)),
+    )
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
@@ -65,7 +106,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no model type": ({"model_type": None}, "model_type"),
     "another model type": ({"model_type": "gpt2"}, "model_type"),
     "no attention": ({"attention": None}, "attention"),
-    "bidirectional": ({"attention": "bidirectional"}, "attention"),
+    "unknown attention": ({"attention": "sideways"}, "attention"),
+    "a list of scales too short": ({"attention_scale": []}, "attention_scale"),
+    "a scale that is no number": ({"attention_scale": ["x"]}, "attention_scale"),
+    "rotary without its facts": ({"positions": "rotary"}, "positions"),
+    "a masked token that is none": ({"masked_token": 4}, "masked_token"),
+    "mixed attention with hidden keys": ({"softmax_share": 0.5}, "hidden"),
     "a norm that is not there": ({"norm": "layernorm"}, "norm"),
     "no norm said": ({"norm": None}, "norm"),
     "positions that are there": ({"positions": "none"}, "positions"),

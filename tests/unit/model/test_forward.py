@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from extract.errors import DomainError
 from extract.formats import load_checkpoint
-from extract.model.forward import Forward, activate
+from extract.model.forward import Forward
+from extract.model.parts import activate
 from extract.model.trace import activation_names
 from extract.network import Activation, Attention, Network, Norm
 from tests.networks import random_network, write_gpt2

@@ -86,8 +86,8 @@ def test_codes_are_kept_only_while_memory_allows() -> None:
 def test_fragile_inputs_are_listed_in_order() -> None:
     domain, table, _ = world("value")
     slabs = list(table.slabs)
-    slabs[1] = replace(slabs[1], fragile=np.array([0, 3]))
-    slabs[5] = replace(slabs[5], fragile=np.array([1]))
+    slabs[1] = replace(slabs[1], fragile=np.array([0, 3]), unsure=np.ones((2, 1), np.bool_))
+    slabs[5] = replace(slabs[5], fragile=np.array([1]), unsure=np.ones((1, 1), np.bool_))
     doubtful = replace(table, slabs=tuple(slabs))
     a, b = domain.alphabet
     assert fragile_inputs(doubtful, domain, 10) == (((a, a), 0), ((b, b), 0), ((a, b), 2))
