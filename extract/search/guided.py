@@ -138,7 +138,8 @@ class GuidedQueue:
     # -- the goals --------------------------------------------------------------------------------------------------
     def _hits(self, term: Term, values: NDArray[Any]) -> Iterator[Proposal]:
         for number, goal in enumerate(self._goals):
-            if values.shape[1] not in (1, goal.codes.shape[1]):
+            # cells by position and by step may be as many on the probes and are not on other inputs
+            if not (self._is(term, "whole") or self._is(term, goal.shape)):
                 continue
             if values.dtype == np.bool_ and goal.kind == "I":
                 yield from self._as_choice(term, values, number, goal)

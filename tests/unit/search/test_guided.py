@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from extract.cegis import synthesize
 from extract.hints import NO_HINTS, Hint, Hints
 from extract.lang.batch import Batch, evaluate_term
+from extract.lang.sorts import sorts_of
 from extract.lang.syntax import parse_program, print_term
 from extract.lang.terms import Term
 from extract.outcome import Budget, Certified
@@ -118,3 +119,17 @@ def test_no_more_is_tried_than_asked(n: int) -> None:
     queue = GuidedQueue(hints(*TERMS), GOALS, BATCH, VOCABULARY)
     list(queue.advance(n))
     assert queue.n_candidates == n
+
+
+def test_cells_by_position_are_no_answer_by_step() -> None:
+    """On the probes there are as many positions as steps; a term by position would still be no output."""
+    world = domain("01", lengths=(1, 4), at="generate", max_new=4)
+    asked = oracle(world, lambda codes: codes)
+    probes, _ = choose_probes(asked, n_probes=30, n_gate=30, seed=0)
+    frame = frame_of(probes, world.vocabulary, world.readout)
+    goals = list(goals_of(probes, frame, world.readout, world.vocabulary))
+    batch = Batch(probes.inputs.codes(world.vocabulary), probes.inputs.lengths, frame.care.shape[1])
+    equal = Hints((), (Hint(Term("tokens"), 1.0, "made up"),))
+    for proposal in GuidedQueue(equal, goals, batch, world.vocabulary).advance(2000):
+        sort = sorts_of(proposal.term, world.vocabulary)[proposal.term]
+        assert sort.shape in ("whole", goals[proposal.goal].shape), print_term(proposal.term)
