@@ -16,7 +16,7 @@ from extract.lang.operators import DEFAULTED_NAMES
 from extract.lang.terms import Adapter, Term
 from extract.outcome import Budget, Spent
 from extract.progress import Progress
-from extract.search import agreements, arithmetic, closed_forms, last_level, reads_by_key
+from extract.search import agreements, arithmetic, closed_forms, hidden_order, last_level, reads_by_key
 from extract.search.automata import is_causal, learn_machine
 from extract.search.bank import Bank, Key
 from extract.search.builders import (
@@ -125,6 +125,8 @@ class Portfolio:
         """
         for index, state in enumerate(self.states):
             for term in closed_forms.proposals(state.goal, self.frame, self.oracle.domain):
+                self.consider(index, term, "closed form")
+            for term in hidden_order.proposals(state.gate, self.gate.batch, self.oracle.domain):
                 self.consider(index, term, "closed form")
         if self.oracle.domain.readout.at == "generate":
             self._propose_generated()
