@@ -23,6 +23,7 @@ class ReadOut:
     """Where the answer is read and how logits become it.
 
     ``choices`` are the output ids an argmax or multilabel may pick, in id order (all of them when the spec lists none).
+    A ``value`` is the one output itself, as a number; its code is the whole number within ``tolerance`` of it.
     ``stop`` is the token id that ends a generated sequence, or None; ``max_new`` counts generated tokens (0: as many
     as the positions allow). ``threshold`` is in logits, ``tolerance`` in the units of a ``value`` read-out.
     """

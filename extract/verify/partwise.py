@@ -41,7 +41,7 @@ class Partwise:
         self.network, self.architecture = network, network.architecture
         self.by = Entrywise(dtype, is_fine=is_fine)
         self._choices, self._threshold = list(readout.choices), readout.threshold
-        self._is_difference = readout.kind == "argmax"
+        self._is_difference, self._is_choice = readout.kind == "argmax", readout.kind != "value"
         kind = self.by.dtype
         self._embed = np.asarray(network.embed, kind)
         self._layers = tuple(self._maps(layer) for layer in network.layers)
@@ -95,7 +95,8 @@ class Partwise:
         size = self.by.size(found.value) + found.error
         top = np.maximum(size.max(axis=(1, 2), initial=1.0), abs(self._threshold))
         off = found.error.max(axis=(1, 2), initial=0.0) + 2 * self.by.unit * top
-        ties = self.network.tie * top
+        # a value near the edge of its tolerance is answered as such an edge by oracles
+        ties = (self.network.tie if self._is_choice else 2.0**-30) * top
         bound = (2 if self._is_difference else 1) * off * 1.001 + ties
         n = len(prompts)
         rows = found.value.reshape(-1, len(self._choices)).T
