@@ -73,9 +73,11 @@ def enumerate_model(
     ends the work with what is complete.
     Ensures: every input evaluated and not fragile has the recorded answer under the semantics (``real``: as the real
     function of the stored weights; ``f32-any-order``: also in float32, whatever the order of summation).
-    Raises:  DomainError for a semantics that a part of the network has no bound for.
+    Raises:  DomainError for a semantics that a part of the network has no bound for, or a value of many outputs.
     Cost:    d_model 16, one core: 2 * 10^6 inputs a second for one layer, 3 * 10^5 for two.
     """
+    if domain.readout.kind == "value" and network.architecture.d_vocab_out != 1:
+        raise DomainError(f"a read-out of kind 'value' of {network.architecture.d_vocab_out} outputs, expected one")
     if network.beyond_gpt2 and semantics != "real":
         raise DomainError(
             f"semantics {semantics!r} has no bound for {', '.join(network.beyond_gpt2)}, which the network has",

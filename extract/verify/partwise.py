@@ -84,7 +84,7 @@ class Partwise:
     def logits(
         self, prompts: NDArray[np.int32], offset: int, reads: tuple[int, ...]
     ) -> tuple[Floats, NDArray[Any], NDArray[Any]]:
-        """Return chosen logits [choice, input * read], and per input a margin bound and the width of ties.
+        """Return chosen logits [choice, input * read], and [input, read] a margin bound and the width of ties.
 
         Shapes:  prompts [input, position] ids; rows are input-major.
         Ensures: a margin above its bound is the real one's sign; one that is below the width of ties less the rest of
@@ -93,14 +93,14 @@ class Partwise:
         final = self.stream(prompts, offset, reads)
         found = self.by.linear(final, self._unembed)
         size = self.by.size(found.value) + found.error
-        top = np.maximum(size.max(axis=(1, 2), initial=1.0), abs(self._threshold))
-        off = found.error.max(axis=(1, 2), initial=0.0) + 2 * self.by.unit * top
+        top = np.maximum(size.max(axis=2, initial=1.0), abs(self._threshold))
+        off = found.error.max(axis=2, initial=0.0) + 2 * self.by.unit * top
         # a value near the edge of its tolerance is answered as such an edge by oracles
         ties = (self.network.tie if self._is_choice else 2.0**-30) * top
         bound = (2 if self._is_difference else 1) * off * 1.001 + ties
-        n = len(prompts)
+        shape = found.value.shape[:2]
         rows = found.value.reshape(-1, len(self._choices)).T
-        return np.ascontiguousarray(rows), np.broadcast_to(bound, (n,)), np.broadcast_to(ties, (n,))
+        return np.ascontiguousarray(rows), np.broadcast_to(bound, shape), np.broadcast_to(ties, shape)
 
     def values(
         self, prompts: NDArray[np.int32], offset: int, reads: tuple[int, ...]
