@@ -94,6 +94,12 @@ class Answers:
     def __len__(self) -> int:
         return len(self.margins)
 
+    @property
+    def says_something(self) -> NDArray[np.bool_]:
+        """Whether an answer has a cell that is determined, or none at all. Shape: [input]."""
+        is_open = (self.values == UNDETERMINED).any(axis=1)
+        return np.asarray(~is_open | (self.values > UNDETERMINED).any(axis=1))
+
     def take(self, indices: NDArray[np.intp] | slice) -> Answers:
         """Return the chosen rows."""
         return Answers(self.values[indices], self.margins[indices])
