@@ -60,9 +60,10 @@ _SLACK = 0.1
 class Portfolio:
     """Searches terms for every goal of one read-out on one probe set; what it proposes is judged by its ``gate``.
 
-    ``stages`` runs the stages; ``alternative`` holds the goals of another view of the answer; ``complete_to_cost`` says
-    to which tree cost the bank's fragment was exhausted; ``is_over`` is asked before each level, and ``is_cut_short``
-    says that it ended the search. Whoever certifies a program sets ``has_certified``: little is tried from then on.
+    ``adapter`` is that of its programs where the gate's read-out is not the task's. ``stages`` runs the stages;
+    ``alternative`` holds the goals of another view of the answer; ``complete_to_cost`` says to which tree cost the
+    bank's fragment was exhausted; ``is_over`` is asked before each level, ``is_cut_short`` says that it ended the search.
+    Whoever certifies a program sets ``has_certified``: little is tried from then on.
     """
 
     def __init__(
@@ -72,11 +73,13 @@ class Portfolio:
         progress: Progress,
         is_over: Callable[[], bool] = lambda: False,
         hints: Hints = NO_HINTS,
+        adapter: Adapter | None = None,
     ) -> None:
         self.gate = gate
         self.oracle = gate.oracle
         self.budget = budget
         self.progress = progress
+        self.adapter = adapter or adapter_of(gate.oracle.domain.readout)
         self.is_cut_short = False
         self._is_over = is_over
         self.frame = gate.frame
@@ -102,7 +105,7 @@ class Portfolio:
 
     def views(self) -> list[tuple[Adapter, list[GoalState]]]:
         """Return the ways to see the answer, each with its goals: those that are solved, or all when none is."""
-        found = [(adapter_of(self.oracle.domain.readout), self.states)]
+        found = [(self.adapter, self.states)]
         found += [self.alternative] if self.alternative else []
         return [view for view in found if all(state.exact for state in view[1])] or found
 
