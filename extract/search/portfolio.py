@@ -16,7 +16,7 @@ from extract.lang.operators import DEFAULTED_NAMES
 from extract.lang.terms import Adapter, Term
 from extract.outcome import Budget, Spent
 from extract.progress import Progress
-from extract.search import agreements, arithmetic, closed_forms, hidden_order, last_level, reads_by_key
+from extract.search import agreements, arithmetic, closed_forms, hidden_order, last_level, reads_by_key, spelled
 from extract.search.automata import is_causal, learn_machine
 from extract.search.bank import Bank, Key
 from extract.search.builders import (
@@ -62,7 +62,7 @@ class Portfolio:
 
     ``adapter`` is that of its programs where the gate's read-out is not the task's. ``stages`` runs the stages;
     ``alternative`` holds the goals of another view of the answer; ``complete_to_cost`` says to which tree cost the
-    bank's fragment was exhausted; ``is_over`` is asked before each level, ``is_cut_short`` says that it ended the search.
+    bank's fragment was exhausted; ``is_over`` is asked before each level, ``is_cut_short`` says that it ended all.
     Whoever certifies a program sets ``has_certified``: little is tried from then on.
     """
 
@@ -150,6 +150,8 @@ class Portfolio:
         """Fit closed forms of outputs and lengths; with slack, and split by length, for a model that errs."""
         forms = GeneratedForms(self.frame, self.gate.probe_batch, self.oracle.domain)
         for index, state in enumerate(self.states):
+            for term in spelled.proposals(state.gate, self.gate.batch, self.oracle.domain):
+                self.consider(index, term, "closed form")
             for slack in (0.0, _SLACK):
                 for term in forms.proposals(state.goal, slack):
                     self.consider(index, term, "closed form")
