@@ -34,8 +34,8 @@ def verified(folder: Path, program: str, has_lists: bool = False, **options: Any
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         if not has_lists:
-            patch.setattr(box_proof, "_SMALL_WORK", 0)
-            patch.setattr(box_proof, "_LISTED_WORK", 0)
+            patch.setattr(box_proof, "SMALL_WORK", 0)
+            patch.setattr(box_proof, "LISTED_WORK", 0)
         return verify_program(request), path
 
 
