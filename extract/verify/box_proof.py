@@ -91,11 +91,13 @@ def common_refusal(network: Network, domain: Domain, semantics: str) -> str | No
 
 @dataclass(slots=True)
 class Box:
-    """A node of the tree with its strings; ``is_rest`` says that bounds have just failed on them."""
+    """A node of the tree with its strings; ``is_rest`` says that bounds have just failed on them, and ``attention``
+    [position] where a later layer looked then, if one did."""
 
     node: Node
     paths: Paths
     is_rest: bool = False
+    attention: Floats | None = None
 
 
 @dataclass(slots=True, kw_only=True)

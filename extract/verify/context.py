@@ -104,6 +104,20 @@ class Context:
         """Say of each last state whether its memory is one of some."""
         return np.array([tuple(key) in ends for key in self.keys[-1].tolist()], dtype=np.bool_)
 
+    def visits(self) -> list[Floats]:
+        """Return about how many of the strings pass each state, as shares at each depth. Shapes: [state]."""
+        ahead: list[Floats] = [np.ones(len(self.keys[-1]))]
+        for table in reversed(self.paths.next):
+            total = np.where(table >= 0, ahead[-1][table], 0.0).sum(axis=1)
+            ahead.append(total / total.max())
+        ahead.reverse()
+        shares: list[Floats] = [np.ones(1)]
+        for table, after in zip(self.paths.next, ahead[1:], strict=True):
+            flow = np.where(table >= 0, after[table], 0.0)
+            flow *= (shares[-1] / flow.sum(axis=1))[:, None]
+            shares.append(np.bincount(table[table >= 0], flow[table >= 0], len(after)).astype(np.float64))
+        return shares
+
     def counts(self) -> list[int]:
         """Return the exact number of strings that end in each last state."""
         n: NDArray[Any] = np.ones(1, dtype=object)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from extract.domain import Domain
 from extract.verify.affine import Affine, Floats, gamma
-from extract.verify.context import Context
+from extract.verify.context import Context, Memory
 from extract.verify.head_sums import HeadSums
 from extract.verify.paths import Paths
 from extract.verify.quotients import Quotients
@@ -107,15 +107,18 @@ class _Head:
         high = np.minimum(bound.high, top + 1e-14 * np.abs(top))
         return least, most, -high[:, m:], high[:, :m]
 
-    def effect(self, share: Floats, allowed: NDArray[np.bool_]) -> Floats:
-        """Return about how far the letter at each position moves the output. Shapes: ``share`` and ``allowed``
-        [position, letter]; answer [position]."""
+    def effect(self, share: Floats, allowed: NDArray[np.bool_], is_counted: bool) -> Floats:
+        """Return about how far the letter at each position moves the output, beyond what their counts say if these are
+        known. Shapes: ``share`` and ``allowed`` [position, letter]; answer [position]."""
         mean = self.weight * share
         whole = float(mean.sum()) + self.fixed_weight
         centre = (np.einsum("pa,pam->m", mean, self.value) + self.fixed_weight * self.fixed) / max(whole, 1e-300)
         rest = whole - mean.sum(axis=1, keepdims=True)
         part = self.weight / np.maximum(self.weight + rest, 1e-300)
         moved = part[..., None] * (self.value - centre)
+        is_free = allowed.sum(axis=1) > 1
+        if is_counted and is_free.any():
+            moved = moved - moved[is_free].mean(axis=0)
         most = np.where(allowed[..., None], moved, -np.inf).max(axis=1)
         least = np.where(allowed[..., None], moved, np.inf).min(axis=1)
         return np.asarray(np.sqrt(((most - least) ** 2).sum(axis=1)))
@@ -161,21 +164,21 @@ class LayerTables:
                 centre[ends], noise[ends], radius[ends] = part.centre, part.noise, part.radius
         return Affine(centre, noise, radius)
 
-    def influence(self, paths: Paths, recent: int) -> Floats:
-        """Return about how much the letter at each position matters to what is computed at later positions, beyond what
-        the ``recent`` last letters say; the position read counts as much as all others. Shape: [letter position]."""
+    def influence(self, paths: Paths, memory: Memory, attention: Floats) -> Floats:
+        """Return about how much the letter at each place of the input matters to what is computed at later positions,
+        beyond what they remember; ``attention`` says how much each of these matters. Shapes: [position]; [place]."""
         share = paths.marginals()
         allowed = np.array([(table >= 0).any(axis=0) for table in paths.next]).reshape(share.shape)
-        total, n = np.zeros(len(share)), len(self.depths)
+        total = np.zeros(len(share))
         for p, depth in enumerate(self.depths):
-            seen = max(0, depth - recent)
+            seen = max(0, depth - memory.recent)
             for variant, heads in enumerate(self._heads[p]):
                 part = share[depth - 1, variant] if self.is_letter[p] else 1.0
                 if not seen or not part:
                     continue
                 for head in heads:
-                    effect = head.effect(share[:depth], allowed[:depth])[:seen]
-                    total[:seen] += part * effect * (1.0 if p == n - 1 else 1.0 / n)
+                    effect = head.effect(share[:depth], allowed[:depth], bool(memory.counted))[:seen]
+                    total[:seen] += part * effect * attention[p]
         return total
 
     def _forms(

@@ -55,6 +55,21 @@ class SecondLayer:
         """Return keys and values of normalised vectors, with so many symbols kept."""
         return Projected(z.mapped(self._key).folded(n_symbols), z.mapped(self._value).folded(n_symbols))
 
+    def attention(self, visits: list[Floats], depths: list[int], parts: list[Projected], z: Affine) -> Floats:
+        """Return about what share of the read position's attention each position gets, by the forms' centres.
+
+        Shapes: ``visits`` [state] are the shares of the strings that pass each state of a depth; answer [position].
+        """
+        query = z.mapped(self._query).centre
+        query = (visits[-1] @ query).reshape(self.n_heads, self.d_head)
+        rows = []
+        for depth, part in zip(depths, parts, strict=True):
+            keys = part.key.centre.reshape(-1, self.n_heads, self.d_head)
+            scores = self.scale * np.einsum("hd,shd->sh", query, keys)
+            rows.append(np.log(visits[depth] @ np.exp(np.clip(scores, -300.0, 300.0))))
+        shares = np.exp(rows - np.max(rows, axis=0))
+        return np.asarray((shares / shares.sum(axis=0)).mean(axis=1))
+
     def attended(self, context: Context, depths: list[int], parts: list[Projected], x: Affine, z: Affine) -> Affine:
         """Return the residual vectors after the attention in each last state.
 

@@ -30,7 +30,6 @@ from extract.verify.boxes import Split
 from extract.verify.context import Context, memory_of
 from extract.verify.final_stage import MlpStage, normalised
 from extract.verify.layer_tables import LayerTables, is_in_order
-from extract.verify.paths import Paths
 from extract.verify.pieces import least_margins
 from extract.verify.plain import decide_inputs
 from extract.verify.second_layer import Projected, SecondLayer
@@ -41,6 +40,8 @@ _BOX_WORK = 400_000_000
 _MAX_EDGES = 60_000
 #: Symbols of the read position's first layer kept beyond the heads' axes.
 _FURTHER = 8
+#: What the read position's own vector counts beside the attention to it, in positions' even shares.
+_READ = 4.0
 #: Strings drawn from a box to find differences.
 _DRAWN, _SEED = 32, 11
 #: The share of a box from which its decided states are worth a split of their own.
@@ -95,15 +96,26 @@ class ContextProver(BoxProver):
             n_edges = sum(len(part[1]) for rounds in context.edges for part in rounds)
             if n_edges <= _MAX_EDGES:
                 guess = self._answer(cells[0])
-                least = self.least_margins(run.tables, context, guess)
+                least, box.attention = self.least_margins(run.tables, context, guess)
                 rest = self._split_off(run, box, context, guess, least)
                 if rest is not None:
                     return rest
         if self._is_listable(node, LISTED_WORK):
             self._list(run, box)
             return []
-        split = _by_influence(paths, run.tables.influence(paths, self.memory.recent))
-        return [] if split is None else children(box, split)
+        return self._cut(run.tables, box)
+
+    def _cut(self, tables: LayerTables, box: Box) -> list[Box]:
+        """Split a box by the letter that seems to matter most; nothing if all its letters are fixed."""
+        paths = box.paths
+        free = np.array([len(paths.letters_at(p)) > 1 for p in range(paths.length)], dtype=np.bool_)
+        if not free.any():
+            return []
+        n = len(tables.depths)
+        attention = np.full(n, 1.0 / n) if box.attention is None else box.attention.copy()
+        attention[-1] += _READ / n
+        influence = tables.influence(paths, self.memory, attention)
+        return children(box, Split("at", start=int(np.where(free, influence, -np.inf).argmax())))
 
     def _split_off(
         self, run: Run, box: Box, context: Context, answer: tuple[int, ...], least: Floats
@@ -125,13 +137,16 @@ class ContextProver(BoxProver):
             return None
         sure, left = children(box, Split("ends", memory=self.memory, ends=ends))
         self._bounded(run, sure, answer, float(least[~rest].min()), sure.paths.sample(1, _SEED))
-        sure.node.memory, left.is_rest = self.memory, True
+        sure.node.memory, left.is_rest, left.attention = self.memory, True, box.attention
         return [left]
 
     # -- bounds --------------------------------------------------------------------------------------------------
 
-    def least_margins(self, tables: LayerTables, context: Context, answer: tuple[int, ...]) -> Floats:
-        """Return a lower bound of all margins of an answer over the strings that end in each last state."""
+    def least_margins(
+        self, tables: LayerTables, context: Context, answer: tuple[int, ...]
+    ) -> tuple[Floats, Floats | None]:
+        """Return a lower bound of all margins of an answer over the strings that end in each last state, and where the
+        second layer looks, about, if that is known."""
         n_ends = len(context.keys[-1])
         parts: list[Projected] = []
         x = z = Affine(np.zeros((0, 0)), np.zeros((0, 0, 0)), np.zeros((0, 0)))
@@ -143,17 +158,10 @@ class ContextProver(BoxProver):
             x = after.compacted(n_symbols + _FURTHER)
             parts.append(self._second.projected(z, n_symbols))
             if not all(np.isfinite(part.reach).all() for part in (parts[-1].key, parts[-1].value)):
-                return np.full(n_ends, -np.inf)
+                return np.full(n_ends, -np.inf), None
         y = self._second.attended(context, tables.depths, parts, x, z)
-        return least_margins(self.final, y, answer, self.tie)
-
-
-def _by_influence(paths: Paths, influence: Floats) -> Split | None:
-    """Return the split by the letter that matters most among those not fixed; None if all are."""
-    is_free = np.array([len(paths.letters_at(p)) > 1 for p in range(paths.length)], dtype=np.bool_)
-    if not is_free.any():
-        return None
-    return Split("at", start=int(np.where(is_free, influence, -1.0).argmax()))
+        attention = self._second.attention(context.visits(), tables.depths, parts, z)
+        return least_margins(self.final, y, answer, self.tie), attention
 
 
 def why_not(network: Network, domain: Domain, semantics: str) -> str | None:

@@ -86,7 +86,7 @@ def nodes(node: list[Any]) -> Iterator[list[Any]]:
     yield node
     for part in node[1:]:
         if isinstance(part, list) and len(part) == 2 and isinstance(part[1], list) and part[1] and part[1][0] in (
-            "a", "p", "c", "b", "l", "o"):  # fmt: skip
+            "a", "p", "c", "e", "b", "l", "o"):  # fmt: skip
             yield from nodes(part[1])
 
 
