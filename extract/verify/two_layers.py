@@ -35,7 +35,7 @@ from extract.verify.plain import decide_inputs
 from extract.verify.second_layer import Projected, SecondLayer
 
 #: Estimated multiply-adds of one box, for every 16 dimensions of the residual vectors.
-_BOX_WORK = 400_000_000
+_BOX_WORK = 800_000_000
 #: Edges of a context beyond which a box is cut first.
 _MAX_EDGES = 60_000
 #: Symbols of the read position's first layer kept beyond the heads' axes.

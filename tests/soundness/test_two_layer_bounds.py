@@ -158,7 +158,7 @@ def test_the_checkers_bounds_never_confirm_what_is_false(remote: int, tmp_path: 
         rng = np.random.default_rng(seed)
         for _ in range(4):
             part = whole
-            for _ in range(int(rng.integers(1, 4))):
+            for _ in range(int(rng.integers(2, 6))):
                 letter, n, is_more = int(rng.integers(3)), int(rng.integers(5)), bool(rng.random() < 0.5)
                 by_letter = rng.random() < 0.6
                 part = (part.at(n, letter) if by_letter else part.counting([letter], 0, 5, n % 3, is_more)) or part
@@ -168,7 +168,7 @@ def test_the_checkers_bounds_never_confirm_what_is_false(remote: int, tmp_path: 
             found = check.bounded(part, cells[0].tolist(), [int(rng.integers(1, 4)), [1] if n % 2 else []])
             assert same or not found
             n_confirmed, n_refused, n_false = n_confirmed + found, n_refused + (not found), n_false + (not same)
-    assert n_confirmed > 4 and n_refused > 4 and n_false > 1
+    assert n_confirmed > 5 and n_refused > 3 and n_false > 1
 
 
 def test_a_claim_without_memory_is_not_confirmed(tmp_path: Path) -> None:
