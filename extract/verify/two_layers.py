@@ -69,7 +69,10 @@ class ContextProver(BoxProver):
     def _run(self, length: int, offset: int, answers: tuple[tuple[int, ...], ...]) -> Run:
         if (length, offset) not in self._tables:
             self._tables = {(length, offset): LayerTables(self.stages, self.domain, length, offset)}
-        last = self.domain.template.layout(length)[-1]
+        layout, a = self.domain.template.layout(length), self.network.architecture
+        last, n = layout[-1], len(layout)
+        # strings are listed with nothing shared between them
+        self.work = a.n_layers * n * (4 * a.d_model**2 + 2 * a.d_model * a.d_mlp + 2 * n * a.d_model)
         query, tables = -1 - last if last < 0 else None, self._tables[length, offset]
         return _ContextRun(length=length, offset=offset, query_letter=query, answers=answers, tables=tables)
 
