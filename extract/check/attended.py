@@ -25,17 +25,17 @@ def _gamma(n: int) -> float:
 
 
 class Attended:
-    """The terms of one length, offset and query letter (-1: the query is of the template).
+    """The first layer's terms of one length, offset, prompt position ``read`` and query letter (-1: the query is of the
+    template).
 
     Shapes: ``weight`` [head, position, letter], ``value`` [head, position, letter, d_model] and the same of the
     template's tokens, ``rest_weight`` [head], ``rest_value`` [head, d_model]; ``far`` [head, d_model] bounds the value
     of any one token. A weight is off by less than ``drift`` of itself; all other errors are in ``slip`` [d_model].
     """
 
-    def __init__(self, task: Task, forward: Forward, length: int, offset: int, letter: int) -> None:
+    def __init__(self, task: Task, forward: Forward, length: int, offset: int, read: int, letter: int) -> None:
         w, layer, d = forward.weights, forward.layers[0], forward.weights.embed.shape[1]
         layout = task.layout(length)
-        read = 0 if task.at == "first" else len(layout) - 1
         cells = [
             (p, a) for p, c in enumerate(layout[: read + 1]) for a in (range(len(task.alphabet)) if c < 0 else [-1])
         ]
@@ -64,7 +64,7 @@ class Attended:
         self.far = sizes.max(axis=1) * _UP
         # the mean of values whose own errors, and the products with the output matrix, are bounded one by one
         off = (layer.out * ev).max(axis=1).sum() * 1.01
-        self._longest = (layer.out * (np.linalg.norm(v, axis=2) + 2 * ev)).max(axis=1) * 1.01
+        self.longest = (layer.out * (np.linalg.norm(v, axis=2) + 2 * ev)).max(axis=1) * 1.01
         base = x[own] + layer.attn_proj[1]
         size = np.abs(x[own]) + np.abs(layer.attn_proj[1]) + self.far.sum(axis=0)
         base, values = base - base.mean(), values - values.mean(axis=2, keepdims=True)
@@ -108,7 +108,7 @@ class Attended:
         if not ((least > 1e-200).all() and (lost < 0.01).all()):
             raise Unreadable("attention weights vanish or are too uncertain")
         axes = np.linalg.svd(self.rows(strings.drawn(64)) - centre)[2].T
-        moved = float((2.1 * lost * self._longest).sum())
+        moved = float((2.1 * lost * self.longest).sum())
         far = self.far.sum(axis=0) + np.abs(middles).sum(axis=0)
         apart = np.abs(np.eye(len(axes)) - axes @ axes.T) + _gamma(len(axes) + 6) * (np.abs(axes) @ np.abs(axes.T))
         slip = (self.slip + moved + apart @ far + _gamma(8) * (np.abs(self.base) + far)) * _UP

@@ -17,6 +17,8 @@ from extract.check.answers import Model
 from extract.check.attended import Attended
 from extract.check.forward import Forward
 from extract.check.language import Ints
+from extract.check.layered import Layered
+from extract.check.memory import Remembering
 from extract.check.program import Lets
 from extract.check.reader import Unreadable
 from extract.check.slices import Slice, answering, whole_slice
@@ -31,7 +33,8 @@ def is_bounded(task: Task, weights: Weights) -> bool:
     """Say whether the checker has bounds for a task and network at all."""
     is_choice = task.kind == "multilabel" or (task.kind == "argmax" and len(task.choices) > 1)
     is_whole = weights.is_plain and weights.norm_eps > 0 and weights.activation is not None
-    return len(weights.layers) == 1 and is_whole and task.at in ("last", "first") and is_choice
+    is_read = task.at in ("last", "first") if len(weights.layers) == 1 else task.at == "last"
+    return len(weights.layers) in (1, 2) and is_whole and is_read and is_choice
 
 
 class BoxCheck:
@@ -45,9 +48,10 @@ class BoxCheck:
         self.sums, self.least, self.n_leaves, self.unproved = [0, 0, 0], math.inf, 0, list[str]()
         self.margins: dict[tuple[int, ...], Margins] = {}
         self.attended: dict[int, Attended] = {}
+        self.layered: Layered | None = None
         layout = task.layout(self.length)
-        read = 0 if task.at == "first" else len(layout) - 1
-        self.query = -1 - layout[read] if layout[read] < 0 else None
+        self.read = 0 if task.at == "first" else len(layout) - 1
+        self.query = -1 - layout[self.read] if layout[self.read] < 0 else None
         self.program, self.open, self.n_nodes = answering(task, lets), list[Slice](), 0
 
     def reject(self, holds: bool, reason: str) -> None:
@@ -81,7 +85,7 @@ class BoxCheck:
             self.leaf(node, part, said, size)
             return
         found, total = set[tuple[int, ...]](), 0
-        for key, child in node[{"a": 1, "p": 2, "c": 5}[kind] :]:
+        for key, child in node[{"a": 1, "p": 2, "c": 5, "e": 3}[kind] :]:
             side = self.side(kind, key)
             inside = self.cut(node, side, part)
             # one spelling of a side only: the same child twice could stand in for another of its size
@@ -110,6 +114,10 @@ class BoxCheck:
         """Return the strings of a slice on one side of a split."""
         if node[0] == "a":
             return part.answering(list(side))
+        if node[0] == "e":
+            if side[0] not in (0, 1):
+                raise ValueError("a side of ends is 0 or 1")
+            return Remembering(part, *node[1]).ending(node[2], side[0] == 1)
         if node[0] == "p":
             return part.at(range(self.length)[node[1]], side[0])
         _, letters, start, stop, cut = node[:5]
@@ -135,7 +143,7 @@ class BoxCheck:
         cells, margin, bound, _ = self.model.answers(drawn, self.offset, drawn)
         fits = bool((cells == answer).all() and least <= float((margin + 2 * bound).min()))
         self.reject(fits, f"leaf {self.n_leaves} holds inputs of another answer or of a smaller margin")
-        if fits and not self.bounded(part, answer):
+        if fits and not self.bounded(part, answer, *node[4:]):
             self.unproved.append(f"{self.place}, leaf {self.n_leaves}")
         self.sums[0 if answer == said else 1] += size
         self.least = min(self.least, least)
@@ -185,8 +193,13 @@ class BoxCheck:
             n_inside += sum(part.holds(row) for part in self.open)
         return n_inside
 
-    def bounded(self, part: Slice, answer: list[int]) -> bool:
-        """Say whether our own bounds make every margin of an answer positive on a slice."""
+    def bounded(self, part: Slice, answer: list[int], memory: list[Any] | None = None) -> bool:
+        """Say whether our own bounds make every margin of an answer positive on a slice.
+
+        Two layers need to be told what their states remember.
+        """
+        if len(self.model.forward.weights.layers) == 2:
+            return memory is not None and self._bounded_by_states(part, answer, memory)
         return all(self._bounded(inside, letter, answer) for letter, inside in self._by_query(part))
 
     def _by_query(self, part: Slice) -> Iterator[tuple[int, Slice]]:
@@ -198,20 +211,38 @@ class BoxCheck:
             if inside is not None:
                 yield letter, inside
 
-    def _bounded(self, part: Slice, letter: int, answer: list[int]) -> bool:
-        key, forward = tuple(answer), self.model.forward
+    @property
+    def _forward(self) -> Forward:
+        forward = self.model.forward
         if not isinstance(forward, Forward):
             raise Unreadable("bounds over boxes are for GPT-2's kind of network")
+        return forward
+
+    def _margins(self, answer: list[int]) -> Margins:
+        key = tuple(answer)
         if key not in self.margins:
-            self.margins[key] = Margins(forward, *self._decisions(answer))
+            self.margins[key] = Margins(self._forward, *self._decisions(answer))
+        return self.margins[key]
+
+    def _bounded_by_states(self, part: Slice, answer: list[int], memory: list[Any]) -> bool:
+        if self.layered is None:
+            self.layered = Layered(self.task, self._forward, self.length, self.offset)
+        states = Remembering(part, *memory)
+        with np.errstate(all="ignore"):
+            try:
+                return self.layered.bounded(states, self._margins(answer))
+            except Unreadable:
+                return False
+
+    def _bounded(self, part: Slice, letter: int, answer: list[int]) -> bool:
         if letter not in self.attended:
-            self.attended[letter] = Attended(self.task, forward, self.length, self.offset, letter)
+            self.attended[letter] = Attended(self.task, self._forward, self.length, self.offset, self.read, letter)
         with np.errstate(all="ignore"):
             try:
                 centre, axes, low, high, slip, below = self.attended[letter].over(part)
             except Unreadable:
                 return False
-            return self.margins[key].least(centre, axes, low, high, slip, below, _PIECES) > 0
+            return self._margins(answer).least(centre, axes, low, high, slip, below, _PIECES) > 0
 
     def _decisions(self, answer: list[int]) -> tuple[Floats, Floats, Floats]:
         """Return columns of the unembedding whose products must be positive, bounds of what they are made of, and what

@@ -144,7 +144,9 @@ class _Check:
         self.boxes: list[dict[str, Any]] = cert.get("boxes", [])
         is_network = isinstance(source, Weights) and is_bounded(self.task, source)
         fits = not self.boxes or (semantics == "real" and is_network)
-        _require(fits, "boxes: bounds are for one layer with norms and an MLP, one choice or labels, real arithmetic")
+        _require(
+            fits, "boxes: bounds are for one or two layers with norms and an MLP, one choice or labels, real arithmetic"
+        )
         self.unproved: list[tuple[int, int]] = []
         self.n_differ = self.n_leaves = 0
         self.listed: list[tuple[int, int, int]] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ _N_POINTS = 25
 
 
 class Form(NamedTuple):
-    """Shapes: ``centre``, ``radius`` [n], ``noise`` [n, symbol]."""
+    """Shapes: ``centre``, ``radius`` [..., n], ``noise`` [..., n, symbol]; leading axes hold forms side by side."""
 
     centre: Floats
     noise: Floats
@@ -32,7 +32,17 @@ class Form(NamedTuple):
 
     def reach(self) -> Floats:
         """Return how far each coordinate can be from its centre."""
-        return np.asarray((np.abs(self.noise).sum(axis=1) + self.radius) * _UP)
+        return np.asarray((np.abs(self.noise).sum(axis=-1) + self.radius) * _UP)
+
+    def some(self, which: Any) -> Form:
+        """Return some of the forms that stand side by side, or of their coordinates."""
+        return Form(self.centre[which], self.noise[which], self.radius[which])
+
+    def folded(self, n: int) -> Form:
+        """Return the form with all symbols but the n largest in the radius."""
+        order = np.argsort(-(self.noise**2).sum(axis=-2), axis=-1, kind="stable")[..., None, :]
+        noise = np.take_along_axis(self.noise, order, axis=-1)
+        return Form(self.centre, noise[..., :n], (self.radius + np.abs(noise[..., n:]).sum(axis=-1)) * _UP)
 
 
 def _gamma(n: int) -> float:
@@ -41,64 +51,77 @@ def _gamma(n: int) -> float:
 
 def linear(x: Form, matrix: Floats, shift: Floats, sizes: Floats, slips: Floats) -> Form:
     """Return ``matrix @ x + shift``; ``sizes`` bound what each entry was computed from, ``slips`` the shift's error."""
-    whole = sizes @ (np.abs(x.centre) + x.reach())
-    radius = np.abs(matrix) @ x.radius + slips + _gamma(len(x.centre) + 12) * (whole + np.abs(shift)) + _TINY
-    return Form(matrix @ x.centre + shift, matrix @ x.noise, radius * _UP)
+    whole = (np.abs(x.centre) + x.reach()) @ sizes.T
+    radius = x.radius @ np.abs(matrix).T + slips + _gamma(matrix.shape[1] + 12) * (whole + np.abs(shift)) + _TINY
+    return Form(x.centre @ matrix.T + shift, matrix @ x.noise, radius * _UP)
 
 
 def total(x: Form, y: Form) -> Form:
     """Return the sum; the symbols of ``x`` are the first ones of ``y``."""
     noise = y.noise.copy()
-    noise[:, : x.noise.shape[1]] += x.noise
+    noise[..., : x.noise.shape[-1]] += x.noise
     size = np.abs(x.centre) + np.abs(y.centre) + x.reach() + y.reach()
     return Form(x.centre + y.centre, noise, (x.radius + y.radius + _gamma(2) * size) * _UP)
+
+
+def _mean(x: Floats) -> Floats:
+    return np.asarray(x.mean(axis=-1, keepdims=True))
 
 
 def centred(x: Form) -> Form:
     """Return the form less its coordinates' mean."""
     size = np.abs(x.centre) + x.reach()
-    radius = x.radius + x.radius.mean() + _gamma(len(size) + 6) * (size + size.mean())
-    return Form(x.centre - x.centre.mean(), x.noise - x.noise.mean(axis=0), radius * _UP)
+    radius = x.radius + _mean(x.radius) + _gamma(x.centre.shape[-1] + 6) * (size + _mean(size))
+    return Form(x.centre - _mean(x.centre), x.noise - x.noise.mean(axis=-2, keepdims=True), radius * _UP)
 
 
 def inverse_deviation(x: Form, eps: float) -> Form:
     """Return (mean square of the coordinates + eps) ^ -1/2 as a form of one coordinate, of the same symbols."""
-    n, size = len(x.centre), np.abs(x.centre) + x.reach()
-    spread = np.abs(x.noise).sum(axis=1)
+    n, size = x.centre.shape[-1], np.abs(x.centre) + x.reach()
+    spread = np.abs(x.noise).sum(axis=-1)
     # |noise @ e|^2 lies between 0 and this
-    most = float(spread @ spread) * _UP
-    if x.noise.shape[1] <= 4 * n:
-        most = min(most, float(np.abs(x.noise.T @ x.noise).sum()) * _UP + _gamma(n + 4) * most)
-    middle = (float(x.centre @ x.centre) + most / 2) / n + eps
-    slopes = (2 / n) * (x.centre @ x.noise)
-    error = (most / 2 + 2 * float(x.radius @ size) + float(x.radius @ x.radius)) / n * _UP
-    error += _gamma(n + 12) * (4 * float(size @ size) / n + eps + most / n) + _TINY
-    reach = (float(np.abs(slopes).sum()) + error) * _UP
-    floor = eps * (1 - 1e-12) + float((np.maximum(np.abs(x.centre) - x.reach(), 0.0) ** 2).sum()) / n * (1 - 1e-9)
-    low, high = max((middle - reach) * (1 - 1e-14), floor), (middle + reach) * (1 + 1e-14)
-    if not 0 < low <= high < math.inf:
-        return Form(np.zeros(1), np.zeros((1, x.noise.shape[1])), np.full(1, np.inf))
+    most = (spread * spread).sum(axis=-1) * _UP
+    if x.noise.shape[-1] <= 4 * n:
+        gram = np.abs(np.swapaxes(x.noise, -1, -2) @ x.noise).sum(axis=(-1, -2))
+        most = np.minimum(most, gram * _UP + _gamma(n + 4) * most)
+    middle = ((x.centre * x.centre).sum(axis=-1) + most / 2) / n + eps
+    slopes = (2 / n) * (x.centre[..., None, :] @ x.noise)
+    error = (most / 2 + 2 * (x.radius * size).sum(axis=-1) + (x.radius * x.radius).sum(axis=-1)) / n * _UP
+    error = error + _gamma(n + 12) * (4 * (size * size).sum(axis=-1) / n + eps + most / n) + _TINY
+    reach = (np.abs(slopes).sum(axis=(-1, -2)) + error) * _UP
+    floor = eps * (1 - 1e-12) + (np.maximum(np.abs(x.centre) - x.reach(), 0.0) ** 2).sum(axis=-1) / n * (1 - 1e-9)
+    low, high = np.maximum((middle - reach) * (1 - 1e-14), floor), (middle + reach) * (1 + 1e-14)
+    known = (low > 0) & (low <= high) & np.isfinite(high)
+    low, high = np.where(known, low, 1.0), np.where(known, high, 1.0)
     # t^-1/2 is convex: over a line of this slope it is highest at an end, and lowest where its tangent is parallel
-    slope = -1 / (math.sqrt(low * high) * (math.sqrt(low) + math.sqrt(high)))
-    top = max(t**-0.5 - slope * t for t in (low, high))
-    touch = min(max((-2 * slope) ** (-2 / 3), low), high)
+    slope = -1 / (np.sqrt(low * high) * (np.sqrt(low) + np.sqrt(high)))
+    top = np.maximum(low**-0.5 - slope * low, high**-0.5 - slope * high)
+    touch = np.minimum(np.maximum((-2 * slope) ** (-2 / 3), low), high)
     bottom = touch**-0.5 - slope * touch
     rounding = 100 * DOUBLE * (low**-0.5 - slope * high)
-    radius = (abs(top - bottom) / 2 + rounding - slope * error) * _UP
-    radius += _gamma(8) * -slope * (abs(middle) + reach)
-    return Form(np.array([slope * middle + (top + bottom) / 2]), slope * slopes[None], np.array([radius]))
+    radius = (np.abs(top - bottom) / 2 + rounding - slope * error) * _UP
+    radius = np.where(known, radius + _gamma(8) * -slope * (np.abs(middle) + reach), np.inf)
+    centre = np.where(known, slope * middle + (top + bottom) / 2, 0.0)
+    noise = np.where(known[..., None, None], slope[..., None, None] * slopes, 0.0)
+    return Form(centre[..., None], noise, radius[..., None])
 
 
 def product(x: Form, factor: Form) -> Form:
     """Return x times a form of one coordinate, whose symbols are among those of x: one new symbol for what is left of
     the factor, and one for each symbol of x for the product of noises."""
-    f, rest = float(factor.centre[0]), float(factor.reach()[0])
-    first = f * x.noise
-    first[:, : factor.noise.shape[1]] += np.outer(x.centre, factor.noise[0])
-    noise = np.concatenate([first, x.centre[:, None] * factor.radius, x.noise * rest], axis=1)
-    size = (np.abs(x.centre) + x.reach()) * (abs(f) + rest)
-    radius = x.radius * (abs(f) + rest) + _gamma(12) * size + _TINY
+    f, rest = factor.centre, factor.reach()
+    first = f[..., None] * x.noise
+    first[..., : factor.noise.shape[-1]] += x.centre[..., None] * factor.noise
+    noise = np.concatenate([first, (x.centre * factor.radius)[..., None], x.noise * rest[..., None]], axis=-1)
+    size = (np.abs(x.centre) + x.reach()) * (np.abs(f) + rest)
+    radius = x.radius * (np.abs(f) + rest) + _gamma(12) * size + _TINY
     return Form(x.centre * f, noise, radius * _UP)
+
+
+def normalised(x: Form, eps: float) -> Form:
+    """Return a layer norm before its gain and shift."""
+    z = centred(x)
+    return product(z, inverse_deviation(z, eps))
 
 
 def activated(x: Form, forward: Forward) -> Form:
@@ -107,12 +130,12 @@ def activated(x: Form, forward: Forward) -> Form:
     low, high = x.centre - reach * (1 + 1e-14), x.centre + reach * (1 + 1e-14)
     low, high = low - 1e-15 * np.abs(low), high + 1e-15 * np.abs(high)
     width, size = high - low, np.maximum(np.abs(low), np.abs(high))
-    points = low + np.linspace(0.0, 1.0, _N_POINTS)[:, None] * width
+    points = low + np.linspace(0.0, 1.0, _N_POINTS).reshape(-1, *[1] * low.ndim) * width
     points[-1] = high
     values = forward.activate(points)
     slope = np.where(width > 1e-6 * size, (values[-1] - values[0]) / np.where(width > 0, width, 1.0), 0.5)
     rest = values - slope * points
-    top, bottom, gap = rest.max(axis=0), rest.min(axis=0), np.zeros(len(low))
+    top, bottom, gap = rest.max(axis=0), rest.min(axis=0), np.zeros_like(low)
     if kind == "relu":
         bottom = np.where((low < 0) & (high > 0), np.minimum(bottom, 0.0), bottom)
     else:
@@ -120,8 +143,24 @@ def activated(x: Form, forward: Forward) -> Form:
         gap = CURVATURES[kind] / 8 * (width / (_N_POINTS - 1) * (1 + 1e-9) + 1e-14 * size) ** 2
     error = (gap + 64 * DOUBLE * size * (1 + np.abs(slope)) + (top - bottom) / 2) * _UP + _TINY
     radius = np.abs(slope) * x.radius + _gamma(8) * (np.abs(slope) * (np.abs(x.centre) + reach) + np.abs(top + bottom))
-    noise = np.concatenate([slope[:, None] * x.noise, np.diag(error)], axis=1)
+    noise = np.concatenate([slope[..., None] * x.noise, error[..., None] * np.eye(low.shape[-1])], axis=-1)
     return Form(slope * x.centre + (top + bottom) / 2, noise, radius * _UP)
+
+
+class Mlp:
+    """One layer's norm and MLP, added to the residual vectors they are of."""
+
+    def __init__(self, forward: Forward, layer: int) -> None:
+        weights = forward.weights
+        one, d = weights.layers[layer], len(weights.W_U)
+        self.forward, self.eps = forward, weights.norm_eps
+        self.into = after_norm(gain_of(one.norm_mlp, d), one.W_in, np.abs(one.W_in), one.b_in)
+        self.out = (one.W_out.T, one.b_out, np.abs(one.W_out).T, np.zeros(len(one.b_out)))
+
+    def after(self, x: Form) -> Form:
+        """Return the residual vectors after the MLP, the symbols of ``x`` first."""
+        z = normalised(x, self.eps)
+        return total(x, linear(activated(linear(z, *self.into), self.forward), *self.out))
 
 
 class Margins:
@@ -131,18 +170,14 @@ class Margins:
         weights = forward.weights
         if not weights.norm_eps > 0 or weights.activation is None:
             raise Unreadable("our bounds are for layer norms and an MLP")
-        self.forward, self.eps = forward, weights.norm_eps
-        one, d = weights.layers[0], len(weights.W_U)
-        self.into = _after_norm(gain_of(one.norm_mlp, d), one.W_in, np.abs(one.W_in), one.b_in)
-        self.out = (one.W_out.T, one.b_out, np.abs(one.W_out).T, np.zeros(len(one.b_out)))
-        self.head = _after_norm(gain_of(weights.norm_final, d), columns, sizes, shift)
+        d = len(weights.W_U)
+        self.eps, self.mlp = weights.norm_eps, Mlp(forward, len(weights.layers) - 1)
+        self.head = after_norm(gain_of(weights.norm_final, d), columns, sizes, shift)
 
     def of(self, x: Form) -> Form:
         """Return the margins over a form of residual vectors; its symbols come first."""
-        z = centred(x)
-        z = product(z, inverse_deviation(z, self.eps))
-        y = total(x, linear(activated(linear(z, *self.into), self.forward), *self.out))
-        y = centred(_folded(y, x.noise.shape[1]))
+        y = self.mlp.after(x)
+        y = centred(_folded(y, x.noise.shape[1]) if y.centre.ndim == 1 else y)
         matrix, shift, sizes, slips = self.head
         raw = product(
             linear(y, matrix, np.zeros(len(shift)), sizes, np.zeros(len(shift))), inverse_deviation(y, self.eps)
@@ -211,7 +246,7 @@ def _folded(x: Form, n_first: int) -> Form:
     return Form(x.centre, np.delete(x.noise, small, axis=1), radius * _UP)
 
 
-def _after_norm(
+def after_norm(
     norm: tuple[Floats, Floats], weight: Floats, sizes: Floats, shift: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return the matrix, shift, sizes and shift's error of a map after a layer norm's gain and shift."""

@@ -8,6 +8,7 @@ contains the real function of everything its arguments contain. Assumes: float64
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,10 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """Shapes: ``centre`` [n], ``noise`` [n, symbol], ``radius`` [n] without negative entries."""
+    """One form, or an array of forms along leading axes that every operation keeps.
+
+    Shapes: ``centre`` [..., n], ``noise`` [..., n, symbol], ``radius`` [..., n] without negative entries.
+    """
 
     centre: Floats
     noise: Floats
@@ -54,25 +58,29 @@ class Affine:
 
     @property
     def spread(self) -> Floats:
-        """How far the noise alone moves each coordinate. Shape: [n]."""
-        spread: Floats = np.abs(self.noise).sum(axis=1) * _SLACK
+        """How far the noise alone moves each coordinate. Shape: [..., n]."""
+        spread: Floats = np.abs(self.noise).sum(axis=-1) * _SLACK
         return spread
 
     @property
     def reach(self) -> Floats:
-        """A bound of each coordinate's distance from its centre. Shape: [n]."""
+        """A bound of each coordinate's distance from its centre. Shape: [..., n]."""
         return np.asarray((self.spread + self.radius) * _SLACK)
+
+    def __getitem__(self, which: Any) -> Affine:
+        """Return some of an array of forms."""
+        return Affine(self.centre[which], self.noise[which], self.radius[which])
 
     def mapped(self, by: Map) -> Affine:
         """Return the image under a linear map."""
-        size = by.sizes @ (np.abs(self.centre) + self.spread + self.radius)
+        size = (np.abs(self.centre) + self.spread + self.radius) @ by.sizes.T
         rounding = gamma(by.matrix.shape[1] + by.roundings + 3) * (size + np.abs(by.shift)) + by.slips + _TINY
-        radius = (np.abs(by.matrix) @ self.radius + rounding) * _SLACK
-        return Affine(by.matrix @ self.centre + by.shift, by.matrix @ self.noise, radius)
+        radius = (self.radius @ np.abs(by.matrix).T + rounding) * _SLACK
+        return Affine(self.centre @ by.matrix.T + by.shift, by.matrix @ self.noise, radius)
 
     def plus(self, other: Affine) -> Affine:
         """Return the sum; the shorter list of symbols is the beginning of the longer one."""
-        k = max(self.noise.shape[1], other.noise.shape[1])
+        k = max(self.noise.shape[-1], other.noise.shape[-1])
         left, right = _widened(self.noise, k), _widened(other.noise, k)
         size = np.abs(self.centre) + np.abs(other.centre) + self.spread + other.spread
         radius = (self.radius + other.radius + gamma(1) * size) * _SLACK
@@ -80,45 +88,44 @@ class Affine:
 
     def centred(self) -> Affine:
         """Return the form less the mean of its coordinates."""
-        n = len(self.centre)
+        n = self.centre.shape[-1]
         size = np.abs(self.centre) + self.spread
-        rounding = gamma(n + 4) * (size + size.mean())
-        radius = (self.radius + self.radius.mean() + rounding) * _SLACK
-        return Affine(self.centre - self.centre.mean(), self.noise - self.noise.mean(axis=0), radius)
+        rounding = gamma(n + 4) * (size + _mean(size))
+        radius = (self.radius + _mean(self.radius) + rounding) * _SLACK
+        noise = self.noise - self.noise.mean(axis=-2, keepdims=True)
+        return Affine(self.centre - _mean(self.centre), noise, radius)
 
     def square_mean(self, plus: float) -> Scalar:
         """Return the mean square of the coordinates plus a constant, as a form with one more symbol."""
-        n = len(self.centre)
-        inside = self.reach
+        n = self.centre.shape[-1]
+        inside, spread = self.reach, self.spread
         size = np.abs(self.centre) + inside
-        if self.noise.shape[1] <= 4 * n:
-            gram = self.noise.T @ self.noise
-            rough = gamma(n + 2) * float(self.spread @ self.spread)
-            most = float(np.abs(gram).sum()) * _SLACK + rough
-        else:
-            most = float(self.spread @ self.spread) * _SLACK
-        blurred = float(2 * (self.radius @ size) + self.radius @ self.radius) * _SLACK
-        rounding = gamma(n + 8) * (4 * float(size @ size) / n + plus + most / n)
+        squared = (spread * spread).sum(axis=-1)
+        most = squared * _SLACK
+        if self.noise.shape[-1] <= 4 * n:
+            gram = np.swapaxes(self.noise, -1, -2) @ self.noise
+            most = np.abs(gram).sum(axis=(-1, -2)) * _SLACK + gamma(n + 2) * squared
+        blurred = (2 * (self.radius * size).sum(axis=-1) + (self.radius * self.radius).sum(axis=-1)) * _SLACK
+        rounding = gamma(n + 8) * (4 * (size * size).sum(axis=-1) / n + plus + most / n)
         radius = (most / (2 * n) + blurred / n + rounding + _TINY) * _SLACK
-        centre = (float(self.centre @ self.centre) + most / 2) / n + plus
-        linear = (2 / n) * (self.centre @ self.noise)
-        least = float((np.maximum(np.abs(self.centre) - inside, 0) ** 2).sum()) / n * (1 - 2.0**-30) + plus * (
-            1 - 2e-15
-        )
-        return Scalar(centre, linear, radius, least)
+        centre = ((self.centre * self.centre).sum(axis=-1) + most / 2) / n + plus
+        linear = (2 / n) * (self.centre[..., None, :] @ self.noise)[..., 0, :]
+        least = (np.maximum(np.abs(self.centre) - inside, 0) ** 2).sum(axis=-1) / n * (1 - 2.0**-30)
+        return Scalar(centre, linear, radius, least + plus * (1 - 2e-15))
 
     def times(self, factor: Scalar) -> Affine:
         """Return the product with a number: new symbols for the number's rest, and for each product of noises."""
-        k = max(self.noise.shape[1], len(factor.noise))
-        own, others = _widened(self.noise, k), _widened(factor.noise[None], k)[0]
-        moved = factor.reach
+        k = max(self.noise.shape[-1], factor.noise.shape[-1])
+        own, others = _widened(self.noise, k), _widened(factor.noise[..., None, :], k)
+        by, moved = np.asarray(factor.centre)[..., None], factor.reach[..., None]
+        rest = np.asarray(factor.radius)[..., None]
         noise = np.concatenate(
-            [factor.centre * own + np.outer(self.centre, others), (self.centre * factor.radius)[:, None],
-             self.noise * moved], axis=1
+            [by[..., None] * own + self.centre[..., None] * others, (self.centre * rest)[..., None],
+             self.noise * moved[..., None]], axis=-1
         )  # fmt: skip
-        size = (np.abs(self.centre) + self.spread) * (abs(factor.centre) + moved)
-        radius = self.radius * (abs(factor.centre) + moved) + gamma(8) * size + _TINY
-        return Affine(self.centre * factor.centre, noise, radius * _SLACK)
+        size = (np.abs(self.centre) + self.spread) * (np.abs(by) + moved)
+        radius = self.radius * (np.abs(by) + moved) + gamma(8) * size + _TINY
+        return Affine(self.centre * by, noise, radius * _SLACK)
 
     def activated(self, kind: Activation) -> Affine:
         """Return the activation of every coordinate: a line each, and a symbol each for the distance from it."""
@@ -127,14 +134,15 @@ class Affine:
         low, high = low - gamma(2) * np.abs(low), high + gamma(2) * np.abs(high)
         slopes, middle, radius = _line(kind, low, high)
         centre = slopes * self.centre + middle
-        rest = np.diag(radius)[:, radius > 0]
-        noise = np.concatenate([slopes[:, None] * self.noise, rest], axis=1)
+        n = centre.shape[-1]
+        live = (radius > 0).reshape(-1, n).any(axis=0)
+        noise = np.concatenate([slopes[..., None] * self.noise, radius[..., None] * np.eye(n)[:, live]], axis=-1)
         size = np.abs(slopes) * (np.abs(self.centre) + self.spread) + np.abs(middle)
         slip = np.abs(slopes) * self.radius + gamma(4) * size + _TINY
         return Affine(centre, noise, np.asarray(slip * _SLACK))
 
     def trimmed(self, n_kept: int, share: float) -> Affine:
-        """Return the form with the least symbols beyond the first ``n_kept`` folded into the radius: those that add up
+        """Return one form with the least symbols beyond the first ``n_kept`` folded into the radius: those that add up
         to at most a share of the whole."""
         weights = np.abs(self.noise).sum(axis=0)
         weights[:n_kept] = np.inf
@@ -147,20 +155,36 @@ class Affine:
         radius = (self.radius + np.abs(self.noise[:, small]).sum(axis=1)) * _SLACK
         return Affine(self.centre, self.noise[:, kept], radius)
 
+    def folded(self, n_kept: int) -> Affine:
+        """Return the forms with all symbols beyond the first ``n_kept`` in the radius."""
+        radius = (self.radius + np.abs(self.noise[..., n_kept:]).sum(axis=-1)) * _SLACK
+        return Affine(self.centre, self.noise[..., :n_kept], radius)
+
+    def compacted(self, n_kept: int) -> Affine:
+        """Return the forms with their largest symbols only, the largest first; the others are in the radius."""
+        if self.noise.shape[-1] <= n_kept:
+            return self
+        order = np.argsort(-(self.noise * self.noise).sum(axis=-2), axis=-1, kind="stable")
+        noise = np.take_along_axis(self.noise, order[..., None, :], axis=-1)
+        return Affine(self.centre, noise, self.radius).folded(n_kept)
+
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A number: ``|x - centre - noise @ e| <= radius``, and at least ``least``. Shape: ``noise`` [symbol]."""
+    """A number, or an array of them: ``|x - centre - noise @ e| <= radius``, and at least ``least``.
 
-    centre: float
+    Shapes: ``noise`` [..., symbol], the others [...].
+    """
+
+    centre: Floats
     noise: Floats
-    radius: float
-    least: float = -np.inf
+    radius: Floats
+    least: Floats
 
     @property
-    def reach(self) -> float:
+    def reach(self) -> Floats:
         """A bound of the distance from the centre."""
-        return (float(np.abs(self.noise).sum()) + self.radius) * _SLACK
+        return np.asarray((np.abs(self.noise).sum(axis=-1) + self.radius) * _SLACK)
 
     def inverse_root(self) -> Scalar:
         """Return x^-1/2 of a positive number: the chord's slope, and the distance from it in the radius.
@@ -168,35 +192,41 @@ class Scalar:
         Ensures: infinite radius where the number is not known to be positive.
         """
         reach = self.reach
-        low = max((self.centre - reach) * (1 - 1e-15) - _TINY, self.least)
+        low = np.maximum((self.centre - reach) * (1 - 1e-15) - _TINY, self.least)
         high = (self.centre + reach) * (1 + 1e-15) + _TINY
-        if not (low > 0 and np.isfinite(high)):
-            return Scalar(0.0, np.zeros_like(self.noise), np.inf)
-        high = max(high, low)
-        ends = 1 / np.sqrt(np.array([low, high]))
+        is_known = (low > 0) & np.isfinite(high)
+        low = np.where(is_known, low, 1.0)
+        high = np.where(is_known, np.maximum(high, low), 1.0)
+        first, last = 1 / np.sqrt(low), 1 / np.sqrt(high)
         # any slope is sound; the chord's, in a form without cancellation, is the best
-        line = -ends[0] * ends[1] / (np.sqrt(low) + np.sqrt(high))
-        touch = min(max((-2 * line) ** (-2 / 3), low), high)
-        top = float((ends - line * np.array([low, high])).max())
-        bottom = float(touch**-0.5 - line * touch)
-        rounding = 64 * _UNIT * (float(ends[0]) + abs(line) * high)
-        middle, half = (top + bottom) / 2, abs(top - bottom) / 2
-        radius = (
-            half + rounding + abs(line) * self.radius + gamma(4) * (abs(line) * (abs(self.centre) + reach))
-        ) * _SLACK
-        return Scalar(line * self.centre + middle, line * self.noise, radius)
+        line = -first * last / (np.sqrt(low) + np.sqrt(high))
+        touch = np.minimum(np.maximum((-2 * line) ** (-2 / 3), low), high)
+        top = np.maximum(first - line * low, last - line * high)
+        bottom = touch**-0.5 - line * touch
+        rounding = 64 * _UNIT * (first + np.abs(line) * high)
+        middle, half = (top + bottom) / 2, np.abs(top - bottom) / 2
+        slip = np.abs(line) * self.radius + gamma(4) * (np.abs(line) * (np.abs(self.centre) + reach))
+        radius = np.where(is_known, (half + rounding + slip) * _SLACK, np.inf)
+        line = np.where(is_known, line, 0.0)
+        centre = np.where(is_known, line * np.where(is_known, self.centre, 0.0) + middle, 0.0)
+        noise = np.where(is_known[..., None], line[..., None] * self.noise, 0.0)
+        return Scalar(centre, noise, radius, np.full_like(centre, -np.inf))
+
+
+def _mean(x: Floats) -> Floats:
+    return np.asarray(x.mean(axis=-1, keepdims=True))
 
 
 def _widened(noise: Floats, n_symbols: int) -> Floats:
     """Return noise with columns of zeros added."""
-    n, k = noise.shape
-    return noise if k == n_symbols else np.concatenate([noise, np.zeros((n, n_symbols - k))], axis=1)
+    k = noise.shape[-1]
+    return noise if k == n_symbols else np.concatenate([noise, np.zeros((*noise.shape[:-1], n_symbols - k))], axis=-1)
 
 
 def _line(kind: Activation, low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
     """Return slopes, shifts and radii with |f(x) - slope x - shift| <= radius for x between low and high."""
     width = high - low
-    steps = np.linspace(0.0, 1.0, _POINTS)[:, None]
+    steps = np.linspace(0.0, 1.0, _POINTS).reshape(-1, *[1] * low.ndim)
     points = low + width * steps
     points[-1] = high
     values = activate(kind, points.copy())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,10 @@ Stop = Callable[[], bool]
 #: Boxes bounded or listed for one length and offset at most; fewer once a difference is known.
 MAX_BOXES, _MAX_REFUTED_BOXES = 6000, 1000
 #: Multiply-adds spent on listing one box, and on boxes so small that bounding them first is not worth it.
-_LISTED_WORK, _SMALL_WORK = 200_000_000, 2_000_000
+LISTED_WORK, SMALL_WORK = 200_000_000, 2_000_000
 _LISTED_STRINGS = 200_000
+#: Estimated multiply-adds of one box, beside those of its affine forms.
+_BOX_WORK = 30_000_000
 #: Pieces a box's set of residual vectors is cut into: few where the bound is far from positive.
 _CELLS, _FAR = 24, 2.0
 #: Strings drawn from a box to find its axes and differences.
@@ -66,11 +69,19 @@ class BoxResult:
 
 def refusal(network: Network, domain: Domain, semantics: str) -> str | None:
     """Return why boxes do not apply to a network and read-out, None if they do."""
-    a, readout = network.architecture, domain.readout
+    a = network.architecture
     if network.beyond_gpt2 or a.attention != "causal":
         return f"bounds are for networks of GPT-2's kind, not {', '.join(network.beyond_gpt2) or a.attention} ones"
     if not sum_table.applies(a.n_layers, domain, a.attention):
         return "bounds are for one layer read at one position"
+    return common_refusal(network, domain, semantics)
+
+
+def common_refusal(network: Network, domain: Domain, semantics: str) -> str | None:
+    """Return why bounds do not apply to a network's parts and read-out, whatever its depth; None if they do."""
+    a, readout = network.architecture, domain.readout
+    if network.beyond_gpt2:
+        return f"bounds are not for {network.beyond_gpt2[0]}"
     if a.norm != "layernorm" or not a.d_mlp:
         return "bounds are for layer norms and an MLP"
     if readout.kind == "value" or semantics != "real":
@@ -81,23 +92,35 @@ def refusal(network: Network, domain: Domain, semantics: str) -> str | None:
 
 
 @dataclass(slots=True)
-class _Box:
+class Box:
+    """A node of the tree with its strings; ``is_rest`` says that bounds have just failed on them, and ``attention``
+    [position] where a later layer looked then, if one did."""
+
     node: Node
     paths: Paths
+    is_rest: bool = False
+    attention: Floats | None = None
 
 
-@dataclass(slots=True)
-class _Run:
-    """One length and offset being decided."""
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One length and offset being decided; ``query_letter`` is the place in the input of the token read, None if it is
+    the template's."""
 
     length: int
     offset: int
-    terms: TokenTerms
     query_letter: int | None
-    n_keys: int
-    sums: dict[int, HeadSums]
     answers: tuple[tuple[int, ...], ...]
     different: dict[tuple[int, ...], None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class _SumRun(Run):
+    """A run of one layer, with its terms and their sums by query token."""
+
+    terms: TokenTerms
+    n_keys: int
+    sums: dict[int, HeadSums] = field(default_factory=dict)
 
 
 class BoxProver:
@@ -111,6 +134,8 @@ class BoxProver:
         head = self.stages.analysis.weights.head
         self.tie = _TIE * max(1.0, head.absolute * network.architecture.d_model**0.5 + head.shift)
         self.work = sum_table.work_per_input(network.architecture)
+        #: Estimated multiply-adds of one box.
+        self.box_work = _BOX_WORK + 3 * network.architecture.d_mlp * network.architecture.d_model**2
         self._parts: dict[tuple[int, int], tuple[TokenTerms, int | None, int]] = {}
 
     def prove(self, program: Program, length: int, offset: int, max_boxes: int = MAX_BOXES) -> BoxResult | str:
@@ -137,7 +162,7 @@ class BoxProver:
         inside = tuple(string for string in run.different if leaf_of(tree, paths, string).kind == "open")
         return BoxResult(length, offset, tree, run.answers, n_boxes, tuple(run.different), inside)
 
-    def _run(self, length: int, offset: int, answers: tuple[tuple[int, ...], ...]) -> _Run:
+    def _run(self, length: int, offset: int, answers: tuple[tuple[int, ...], ...]) -> Run:
         key = (length, offset)
         if key not in self._parts:
             domain = self.domain
@@ -148,16 +173,17 @@ class BoxProver:
             made = TokenParts(self.stages, cells_of(layout, alphabet), offset)
             terms = TokenTerms(made, alphabet, layout, len(seen), read)
             self._parts = {key: (terms, -1 - layout[read] if layout[read] < 0 else None, len(seen))}
-        return _Run(length, offset, *self._parts[key], {}, answers)
+        terms, query, n_keys = self._parts[key]
+        return _SumRun(length=length, offset=offset, query_letter=query, answers=answers, terms=terms, n_keys=n_keys)
 
-    def _grow(self, run: _Run, paths: Paths, max_boxes: int) -> tuple[Node, int]:
+    def _grow(self, run: Run, paths: Paths, max_boxes: int) -> tuple[Node, int]:
         """Grow the tree of boxes, the largest box first."""
         root = Node(paths.size)
-        waiting: list[tuple[int, int, _Box]] = []
+        waiting: list[tuple[int, int, Box]] = []
         number = n_boxes = 0
-        start = [_Box(root, paths)]
+        start = [Box(root, paths)]
         for split in [Split("answer"), *([] if run.query_letter is None else [Split("at", start=run.query_letter)])]:
-            start = [child for box in start for child in _children(box, split)]
+            start = [child for box in start for child in children(box, split)]
         for box in start:
             heapq.heappush(waiting, (-box.node.size, number, box))
             number += 1
@@ -166,42 +192,53 @@ class BoxProver:
                 break
             _, _, box = heapq.heappop(waiting)
             n_boxes += 1
-            chosen = self._decide(run, box)
-            for child in [] if chosen is None else _children(box, chosen):
+            for child in self._decide(run, box):
                 heapq.heappush(waiting, (-child.node.size, number, child))
                 number += 1
         return root, n_boxes
 
-    def _decide(self, run: _Run, box: _Box) -> Split | None:
-        """Decide a box, or return how to split it; None too if it stays open."""
+    def _decide(self, run: Run, box: Box) -> list[Box]:
+        """Decide a box, or split it and return what is left to decide; nothing too if it stays open."""
         paths, node = box.paths, box.node
-        if node.size <= _LISTED_STRINGS and node.size * self.work <= _SMALL_WORK:
+        if self._is_listable(node, SMALL_WORK):
             self._list(run, box)
-            return None
+            return []
+        if not isinstance(run, _SumRun):
+            raise TypeError("a run of another prover")
         sums, said = self._sums(run, paths), run.answers[int(paths.labels[0])]
         bounds, cell, centres, drawn = self._bounds(run, paths, sums)
-        cells = decide_strings(self, run, drawn)[0]
+        cells = self._decided(run, drawn)[0]
         guess = self._answer(cells[0])
         lowest, _, whole = self.final.least(cell, guess, 1, bounds)
         effect = self._effect(sums, centres, cell, whole)
         is_one = bool((cells == cells[0]).all())
         if is_one and lowest <= self.tie:
             ends = np.stack([paths.best(effect), paths.best(-effect)])
-            drawn, cells = np.concatenate([drawn, ends]), np.concatenate([cells, decide_strings(self, run, ends)[0]])
+            drawn, cells = np.concatenate([drawn, ends]), np.concatenate([cells, self._decided(run, ends)[0]])
             is_one = bool((cells == cells[0]).all())
             if is_one and lowest > -_FAR * abs(float(whole.form.centre.min())):
                 lowest = self.final.least(cell, guess, _CELLS, bounds)[0]
         if is_one and lowest > self.tie:
             self._bounded(run, box, guess, lowest, drawn[:1])
-            return None
-        if node.size <= _LISTED_STRINGS and node.size * self.work <= _LISTED_WORK:
+            return []
+        if self._is_listable(node, LISTED_WORK):
             self._list(run, box)
-            return None
+            return []
         wrong = np.array([self._codes(self._answer(row)) != said for row in cells])
         self._note(run, paths, drawn[wrong][-4:])
-        return choose_split(paths, effect)
+        split = choose_split(paths, effect)
+        return [] if split is None else children(box, split)
 
-    def _bounded(self, run: _Run, box: _Box, answer: tuple[int, ...], least: float, example: NDArray[np.intp]) -> None:
+    def _is_listable(self, node: Node, work: int) -> bool:
+        return node.size <= _LISTED_STRINGS and node.size * self.work <= work
+
+    def _decided(self, run: Run, strings: NDArray[np.intp]) -> tuple[NDArray[Any], Floats, Floats]:
+        """Return stored cells [string, cell], margins and rounding bounds [string] of strings of one box."""
+        if not isinstance(run, _SumRun):
+            raise TypeError("a run of another prover")
+        return decide_strings(self, run, strings)
+
+    def _bounded(self, run: Run, box: Box, answer: tuple[int, ...], least: float, example: NDArray[np.intp]) -> None:
         """Count a box whose every string has one answer of the model."""
         node = box.node
         node.kind, node.model, node.least = "bounded", self._codes(answer), least
@@ -210,14 +247,14 @@ class BoxProver:
         if not is_same:
             self._note(run, box.paths, example)
 
-    def _sums(self, run: _Run, paths: Paths) -> HeadSums:
+    def _sums(self, run: _SumRun, paths: Paths) -> HeadSums:
         variant = 0 if run.query_letter is None else paths.letters_at(run.query_letter)[0]
         if variant not in run.sums:
             run.sums[variant] = HeadSums.of(self.stages, run.terms, variant, run.n_keys)
         return run.sums[variant]
 
     def _bounds(
-        self, run: _Run, paths: Paths, sums: HeadSums
+        self, run: Run, paths: Paths, sums: HeadSums
     ) -> tuple[Callable[[Floats], Floats], Cell, Floats, NDArray[np.intp]]:
         """Return the lower bound of linear forms over a box, its set of residual vectors, the heads' centres and drawn
         strings."""
@@ -272,25 +309,25 @@ class BoxProver:
     def _codes(self, answer: tuple[int, ...]) -> tuple[int, ...]:
         return answer if self.form.n_labels else (int(self.form.codes[answer[0]]),)
 
-    def _note(self, run: _Run, paths: Paths, strings: NDArray[np.intp]) -> None:
+    def _note(self, run: Run, paths: Paths, strings: NDArray[np.intp]) -> None:
         """Keep strings of a box on which the model certainly differs from the program."""
         if not len(strings) or len(run.different) >= _KEPT_STRINGS:
             return
-        cells, margins, bounds = decide_strings(self, run, strings)
+        cells, margins, bounds = self._decided(run, strings)
         said = np.array(run.answers[int(paths.labels[0])])
         differs = (self.form.decode(cells, 1) != said).any(axis=1) & (margins > bounds + self.tie)
         for string in strings[differs][: _KEPT_STRINGS - len(run.different)]:
             run.different[tuple(int(a) for a in string)] = None
 
-    def _list(self, run: _Run, box: _Box) -> None:
+    def _list(self, run: Run, box: Box) -> None:
         """Decide every string of a box."""
         node, said = box.node, np.array(run.answers[int(box.paths.labels[0])])
         strings = box.paths.strings()
-        chunk = max(64, _SMALL_WORK // self.work)
+        chunk = max(64, SMALL_WORK // self.work)
         node.kind = "listed"
         for first in range(0, len(strings), chunk):
             some = strings[first : first + chunk]
-            cells, margins, bounds = decide_strings(self, run, some)
+            cells, margins, bounds = self._decided(run, some)
             is_sure = margins > bounds
             same = (self.form.decode(cells, 1) == said).all(axis=1)
             node.agree += int((same & is_sure).sum())
@@ -308,20 +345,22 @@ def leaf_of(tree: Node, paths: Paths, string: tuple[int, ...]) -> Node:
             key = paths.label_of(string)
         elif split.kind == "at":
             key = string[split.start]
+        elif split.memory is not None:
+            key = int(split.memory.of(string) in split.ends)
         else:
             key = int(sum(a in split.letters for a in string[split.start : split.stop]) > split.cut)
         node = dict(node.children)[key]
     return node
 
 
-def _children(box: _Box, split: Split) -> list[_Box]:
+def children(box: Box, split: Split) -> list[Box]:
     """Hang the children of a split into the tree; their sizes add up to the box's."""
     box.node.split = split
-    found = [(key, _Box(Node(part.size), part)) for key, part in split.apply(box.paths)]
+    found = [(key, Box(Node(part.size), part)) for key, part in split.apply(box.paths)]
     if sum(child.node.size for _, child in found) != box.node.size:
         raise ArithmeticError("the children of a box do not add up")
     box.node.children = [(key, child.node) for key, child in found]
     return [child for _, child in found]
 
 
-__all__ = ["BoxProver", "BoxResult", "leaf_of", "refusal"]
+__all__ = ["Box", "BoxProver", "BoxResult", "Run", "children", "common_refusal", "leaf_of", "refusal"]

@@ -15,16 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.verify.affine import Floats
+from extract.verify.context import Context, Memory
 from extract.verify.paths import Paths
 
-SplitKind = Literal["answer", "at", "count"]
+SplitKind = Literal["answer", "at", "count", "ends"]
 LeafKind = Literal["bounded", "listed", "open"]
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How a box is cut: by the program's ``answer``; by the letter ``at`` position ``start``; or by a ``count`` of
-    ``letters`` at the positions ``start`` to ``stop``, at most ``cut`` against more.
+    """How a box is cut: by the program's ``answer``; by the letter ``at`` position ``start``; by a ``count`` of
+    ``letters`` at the positions ``start`` to ``stop``, at most ``cut`` against more; or by whether the string's
+    ``memory`` is one of ``ends``.
 
     Empty children are left out.
     """
@@ -34,14 +36,21 @@ class Split:
     start: int = 0
     stop: int = 0
     cut: int = 0
+    memory: Memory | None = None
+    ends: frozenset[tuple[int, ...]] = frozenset()
 
     def apply(self, paths: Paths) -> list[tuple[int, Paths]]:
-        """Return the children of some strings with their keys: a label, a letter, or 0 for the smaller counts."""
+        """Return the children of some strings with their keys: a label, a letter, or 0 for the smaller counts and for
+        ends that are not listed."""
         parts: list[tuple[int, Paths | None]]
         if self.kind == "answer":
             parts = [(int(label), paths.labelled(int(label))) for label in np.unique(paths.labels)]
         elif self.kind == "at":
             parts = [(a, paths.with_letters(self.start, (a,))) for a in paths.letters_at(self.start)]
+        elif self.memory is not None:
+            context = Context.of(paths, self.memory)
+            listed = context.ends_in(self.ends)
+            parts = [(0, context.paths.only(~listed)), (1, context.paths.only(listed))]
         else:
             counted, n = paths.counted(self.letters, self.start, self.stop)
             parts = [(0, counted.only(n <= self.cut)), (1, counted.only(n > self.cut))]
@@ -55,12 +64,14 @@ class Node:
 
     ``size`` is its exact number of strings. A leaf that is ``bounded`` has one answer of the model, ``model``, on all
     of them, every margin at least ``least``; one that is ``listed`` was decided string by string, ``least`` over those
-    decided; one that is ``open`` is undecided. Inner nodes have a split and its children.
+    decided; one that is ``open`` is undecided. Inner nodes have a split and its children. ``memory`` is what the states
+    of a bounded leaf have to say for its bound, None if nothing.
     """
 
     size: int
     kind: LeafKind = "open"
     model: tuple[int, ...] = ()
+    memory: Memory | None = None
     least: float = float("inf")
     agree: int = 0
     disagree: int = 0

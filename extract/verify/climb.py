@@ -17,16 +17,16 @@ from extract.network import Network
 from extract.oracle import Oracle
 from extract.outcome import BoxRegion, Counterexample, Tally
 from extract.progress import Progress
-from extract.verify.box_proof import MAX_BOXES, BoxProver, BoxResult, refusal
+from extract.verify.box_proof import MAX_BOXES, BoxProver, BoxResult
 from extract.verify.boxes import Node
+from extract.verify.context import Memory
 from extract.verify.counterexamples import ask
+from extract.verify.two_layers import prover_for
 
 Stop = Callable[[], bool]
 
 #: Witnesses of one length and offset that are replayed and kept.
 _N_WITNESSES = 10
-#: Estimated multiply-adds of one box, beside those of its affine forms.
-_BOX_WORK = 30_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,10 @@ class BoxClimber:
         stop: Stop,
     ) -> None:
         self.domain, self.oracle, self.progress, self.stop = domain, oracle, progress, stop
-        self.refusal = refusal(network, domain, semantics)
-        a = network.architecture
-        self._n_boxes = work_limit // (_BOX_WORK + 3 * a.d_mlp * a.d_model**2)
-        self._prover = None if self.refusal else BoxProver(network, domain, stop=stop)
+        found = prover_for(network, domain, semantics, stop)
+        self.refusal = found if isinstance(found, str) else None
+        self._prover: BoxProver | None = None if isinstance(found, str) else found
+        self._n_boxes = 0 if self._prover is None else work_limit // self._prover.box_work
         self._known: dict[tuple[Program, int, int], tuple[BoxRegion, tuple[Counterexample, ...]] | str] = {}
 
     def climb(self, program: Program, pairs: Sequence[tuple[int, int]]) -> Climb:
@@ -133,15 +133,18 @@ def region_of(domain: Domain, result: BoxResult, witnesses: tuple[tuple[int, ...
 def _written(domain: Domain, result: BoxResult, node: Node) -> list[Any]:
     """Return a node as lists.
 
-    Leaves: ["b", size, least margin, answer] bounded, ["l", size, agree, disagree, least margin] listed, ["o", size]
-    open. Splits: ["a", [answer, child], ...] by the program's answer, ["p", position, [letter, child], ...] by a
-    letter, ["c", letters, start, stop, cut, [0 or 1, child], ...] by a count of at most the cut, or more. Sizes are
-    decimal strings.
+    Leaves: ["b", size, least margin, answer] bounded, of two layers with a memory behind, ["l", size, agree, disagree,
+    least margin] listed, ["o", size] open. Splits: ["a", [answer, child], ...] by the program's answer, ["p", position,
+    [letter, child], ...] by a letter, ["c", letters, start, stop, cut, [0 or 1, child], ...] by a count of at most the
+    cut, or more, ["e", memory, [[letter, ..., count, ...], ...], [0 or 1, child], ...] by whether what is remembered at
+    the end is none or one of those listed. A memory is [recent, [counted letter, ...]]; in it and in what is remembered
+    letters are numbers of the alphabet. Sizes are decimal strings.
     """
     names, split = domain.vocabulary.names, node.split
     if split is None:
         if node.kind == "bounded":
-            return ["b", str(node.size), node.least, _answer(domain, node.model)]
+            memory = [] if node.memory is None else [_memory(node.memory)]
+            return ["b", str(node.size), node.least, _answer(domain, node.model), *memory]
         if node.kind == "listed":
             least = node.least if node.agree + node.disagree else None
             return ["l", str(node.size), node.agree, node.disagree, least]
@@ -151,8 +154,14 @@ def _written(domain: Domain, result: BoxResult, node: Node) -> list[Any]:
         return ["a", *[[_answer(domain, result.answers[key]), child] for key, child in children]]
     if split.kind == "at":
         return ["p", split.start, *[[names[domain.alphabet[key]], child] for key, child in children]]
+    if split.memory is not None:
+        return ["e", _memory(split.memory), [list(end) for end in sorted(split.ends)], *map(list, children)]
     letters = [names[domain.alphabet[a]] for a in split.letters]
     return ["c", letters, split.start, split.stop, split.cut, *[[key, child] for key, child in children]]
+
+
+def _memory(memory: Memory) -> list[Any]:
+    return [memory.recent, list(memory.counted)]
 
 
 def _answer(domain: Domain, cells: tuple[int, ...]) -> list[Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.network import Array, Network, Norm
+from extract.network import Architecture, Array, Layer, Network, Norm
 from extract.readout import ReadOut
 from extract.verify.affine import Affine, Floats, Map, gamma
 
@@ -65,16 +65,34 @@ class Bounds:
     linear: Floats
 
 
+class MlpStage:
+    """One layer's norm and MLP, added to the residual vectors they are of."""
+
+    def __init__(self, layer: Layer, architecture: Architecture) -> None:
+        self.kind, self.eps = architecture.activation, architecture.norm_eps
+        self.has_norm = layer.norm_mlp is not None
+        self._into = folded_map(layer.norm_mlp, layer.W_in, layer.b_in)
+        self._out = folded_map(None, layer.W_out, layer.b_out)
+
+    def after(self, x: Affine) -> Affine:
+        """Return the residual vectors after the MLP, the symbols of ``x`` first."""
+        z = normalised(x, self.eps) if self.has_norm else x
+        return x.plus(z.mapped(self._into).activated(self.kind).mapped(self._out))
+
+
+def normalised(x: Affine, eps: float) -> Affine:
+    """Return a layer norm without its gain and shift."""
+    centred = x.centred()
+    return centred.times(centred.square_mean(eps).inverse_root())
+
+
 class FinalStage:
-    """The stages after one layer's attention, as maps with their own rounding."""
+    """The stages after the last layer's attention, as maps with their own rounding."""
 
     def __init__(self, network: Network, readout: ReadOut) -> None:
-        layer, a = network.layers[0], network.architecture
-        self.readout, self.kind, self.eps = readout, a.activation, a.norm_eps
-        self.has_norm = layer.norm_mlp is not None
+        self.readout, self.eps = readout, network.architecture.norm_eps
         self.has_final_norm = network.norm_final is not None
-        self._into = _folded(layer.norm_mlp, layer.W_in, layer.b_in)
-        self._out = _folded(None, layer.W_out, layer.b_out)
+        self._mlp = MlpStage(network.layers[-1], network.architecture)
         self._network = network
         self._maps: dict[tuple[int, ...], Map] = {}
 
@@ -103,14 +121,11 @@ class FinalStage:
         return self._maps[answer]
 
     def bound(self, x: Affine, answer: tuple[int, ...]) -> Bounds:
-        """Bound the margins of an answer's decisions over a form of residual vectors."""
-        n_axes = x.noise.shape[1]
-        z = x
-        if self.has_norm:
-            centred = x.centred()
-            z = centred.times(centred.square_mean(self.eps).inverse_root())
-        y = x.plus(z.mapped(self._into).activated(self.kind).mapped(self._out))
-        y = y.trimmed(n_axes, _FOLDED_SHARE)
+        """Bound the margins of an answer's decisions over a form of residual vectors, or over each of an array."""
+        n_axes = x.noise.shape[-1]
+        y = self._mlp.after(x)
+        if y.centre.ndim == 1:
+            y = y.trimmed(n_axes, _FOLDED_SHARE)
         head = self.decisions(answer)
         if self.has_final_norm:
             y = y.centred()
@@ -124,7 +139,7 @@ class FinalStage:
         least = margins.centre - margins.reach
         least = least - gamma(4) * (np.abs(margins.centre) + margins.reach)
         least = np.where(np.isfinite(least), least, -np.inf)
-        return Bounds(np.asarray(least), margins, margins.noise[:, :n_axes])
+        return Bounds(np.asarray(least), margins, margins.noise[..., :n_axes])
 
     def least(
         self, cell: Cell, answer: tuple[int, ...], max_cells: int, below: Callable[[Floats], Floats]
@@ -176,7 +191,8 @@ class FinalStage:
         return int(spread.argmax())
 
 
-def _folded(norm: Norm | None, weights: Array, bias: Array) -> Map:
+def folded_map(norm: Norm | None, weights: Array, bias: Array) -> Map:
+    """Return x -> norm(x) @ weights + bias, the norm's gain and shift only."""
     matrix = weights.astype(np.float64)
     return _with_norm(norm, matrix, np.abs(matrix), bias.astype(np.float64), np.zeros(matrix.shape[1]))
 
@@ -191,4 +207,4 @@ def _with_norm(norm: Norm | None, matrix: Floats, sizes: Floats, shift: Floats, 
     return Map((matrix * gain[:, None]).T.copy(), moved, (sizes * np.abs(gain)[:, None]).T.copy(), slip, 5)
 
 
-__all__ = ["Bounds", "Cell", "FinalStage", "NDArray"]
+__all__ = ["Bounds", "Cell", "FinalStage", "MlpStage", "NDArray", "folded_map", "normalised"]

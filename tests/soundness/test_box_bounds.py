@@ -131,8 +131,8 @@ def check_seed(seed: int, length: int, max_boxes: int) -> int:
 
 @pytest.fixture
 def no_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(box_proof, "_SMALL_WORK", 0)
-    monkeypatch.setattr(box_proof, "_LISTED_WORK", 0)
+    monkeypatch.setattr(box_proof, "SMALL_WORK", 0)
+    monkeypatch.setattr(box_proof, "LISTED_WORK", 0)
 
 
 @pytest.mark.usefixtures("no_lists")

@@ -34,8 +34,8 @@ def verified(folder: Path, program: str, has_lists: bool = False, **options: Any
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         if not has_lists:
-            patch.setattr(box_proof, "_SMALL_WORK", 0)
-            patch.setattr(box_proof, "_LISTED_WORK", 0)
+            patch.setattr(box_proof, "SMALL_WORK", 0)
+            patch.setattr(box_proof, "LISTED_WORK", 0)
         return verify_program(request), path
 
 
@@ -86,7 +86,7 @@ def nodes(node: list[Any]) -> Iterator[list[Any]]:
     yield node
     for part in node[1:]:
         if isinstance(part, list) and len(part) == 2 and isinstance(part[1], list) and part[1] and part[1][0] in (
-            "a", "p", "c", "b", "l", "o"):  # fmt: skip
+            "a", "p", "c", "e", "b", "l", "o"):  # fmt: skip
             yield from nodes(part[1])
 
 

@@ -104,9 +104,13 @@ def test_normalisation(seed: int) -> None:
     assert_holds(x.times(root), values * (mean**-0.5)[:, None], e)
 
 
+def scalar(centre: float) -> Scalar:
+    return Scalar(np.array(centre), np.array([1.5]), np.array(0.0), np.array(-np.inf))
+
+
 def test_a_number_not_known_to_be_positive_has_no_root() -> None:
-    assert Scalar(1.0, np.array([1.5]), 0.0).inverse_root().radius == np.inf
-    assert Scalar(np.nan, np.array([1.5]), 0.0).inverse_root().radius == np.inf
+    assert scalar(1.0).inverse_root().radius == np.inf
+    assert scalar(np.nan).inverse_root().radius == np.inf
 
 
 @pytest.mark.parametrize("kind", KINDS)
