@@ -226,7 +226,16 @@ def check_command(common: Options, options: Options) -> int:
 
 
 def train_command(common: Options, options: Options) -> int:
-    """Train a small checkpoint for a named task. Returns the exit code."""
+    """Train a small checkpoint for a named task, or name the tasks. Returns the exit code."""
+    if options["is_list"]:
+        from extract.train.tasks import task_families
+
+        write_lines(
+            fact_lines([(family, " ".join(names)) for family, names in task_families().items()]), common["color"]
+        )
+        return 0
+    if options["task"] is None or options["output"] is None:
+        raise UsageError("no task or no folder given, expected TASK -o DIR", hint="extract train --list")
     with Screen(common["color"], quiet=common["quiet"]) as screen:
         screen.phase("load")
         from extract.train.tasks import task
