@@ -45,8 +45,10 @@ def bench_command(common: Options, options: Options) -> int:
     try:
         with BatchScreen(common["color"], quiet=common["quiet"]) as screen:
             batch = bench(request, screen)
-    except (KeyboardInterrupt, SystemExit):
-        say(f"extract: stopped; what is done is in {options['output'] / LEDGER}, the same command goes on from there")
+    except BaseException as error:
+        if not isinstance(error, Exception):  # Ctrl-C or SIGTERM
+            say(f"extract: stopped; what is done is in {options['output'] / LEDGER}, "
+                "the same command goes on from there")  # fmt: skip
         raise
     if options["as_json"]:
         write_data(batch.result.read_bytes())

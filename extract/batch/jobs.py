@@ -7,15 +7,17 @@ one too, so that one bad checkpoint never ends a batch.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from extract.errors import ExtractError
-from extract.pipeline import RunRequest, run
 from extract.progress import Silent
 from extract.report.report import ErrorPart, Report
 from extract.stages_run import Stopwatch
+
+if TYPE_CHECKING:
+    from extract.pipeline import RunRequest
 
 
 def do(message: dict[str, Any]) -> dict[str, Any]:
@@ -26,6 +28,7 @@ def do(message: dict[str, Any]) -> dict[str, Any]:
 def run_row(message: dict[str, Any]) -> dict[str, Any]:
     """Return the result of a row without its ``run``, what differs from run to run, and the spot check."""
     from extract.batch.spot_check import spot_check
+    from extract.pipeline import run
 
     watch = Stopwatch()
     checkpoint, spec = Path(message["checkpoint"]), None if message["spec"] is None else Path(message["spec"])
@@ -44,6 +47,8 @@ def run_row(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _request(message: dict[str, Any], checkpoint: Path, spec: Path | None) -> RunRequest:
+    from extract.pipeline import RunRequest
+
     return RunRequest(
         checkpoint=checkpoint,
         spec=spec,

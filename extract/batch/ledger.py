@@ -141,7 +141,7 @@ class Ledger:
     """
 
     def __init__(
-        self, folder: Path, header: Mapping[str, Any], suite: str, names: Iterable[str], *, force: bool
+        self, folder: Path, header: Mapping[str, Any], suite: str, names: Iterable[str], *, force: bool = False
     ) -> None:
         self._folder, self._path, self._suite = folder, folder / LEDGER, suite
         self._header = stamped("header", suite, header)

@@ -91,9 +91,10 @@ def _card(i: int, row: BatchRow) -> Card:
 
 
 def _exceptions(report: Report) -> tuple[InputPart, ...]:
-    if report.status != "proved_except" or report.counterexamples or report.programs[0].exceptions is None:
+    found = report.programs[0].exceptions if report.programs else None
+    if report.status != "proved_except" or report.counterexamples or found is None:
         return ()
-    return report.programs[0].exceptions.inputs or ()
+    return found.inputs or ()
 
 
 def _counts(report: Report) -> tuple[tuple[str, str], ...]:

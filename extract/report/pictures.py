@@ -15,7 +15,7 @@ from extract.report.report import LengthTally, number
 from extract.report.screen import grouped
 
 _HEIGHT, _BAR, _GAP, _LEFT, _BOTTOM = 84, 14, 3, 34, 14
-_MOST_BARS = 64
+_MOST_BARS, _LEAST = 64, 2.0
 _DOT = Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.5"><title>length {}: {:.3g}</title></circle>')
 
 
@@ -32,10 +32,10 @@ def agreement_picture(tallies: Sequence[LengthTally]) -> Markup:
         x, y = _LEFT + i * (_BAR + _GAP), 0.0
         title = f"length {length}: {grouped(agree)} agree, {grouped(disagree)} differ, {grouped(undecided)} undecided"
         parts = Markup("")
+        # A part that is there is seen, however few its inputs are.
+        spare = _HEIGHT - _LEAST * sum(count > 0 for count in (agree, disagree, undecided))
         for kind, count in (("undecided", undecided), ("differ", disagree), ("agree", agree)):
-            # A part that is there is seen, however few its inputs are.
-            height = max(2.0, _HEIGHT * (count / total)) if count else 0.0
-            height = min(height, _HEIGHT - y)
+            height = _LEAST + spare * (count / total) if count else 0.0
             if height:
                 parts += Markup('<rect class="{}" x="{}" y="{:.1f}" width="{}" height="{:.1f}"/>').format(
                     kind, x, y, _BAR, height

@@ -100,8 +100,9 @@ def _notes(row: BatchRow) -> list[str]:
         notes.append(f"WRONG on {row.spot_wrong} of {row.spot_tried} inputs tried")
     if row.outcome in ("missed", "contradicted"):
         notes.append(f"{row.outcome}: expected {' or '.join(_word(s) for s in row.expected)}")
-    if report.status == "proved_except" and report.programs[0].exceptions is not None:
-        notes.append(f"{grouped(number(report.programs[0].exceptions.count))} differ")
+    found = report.programs[0].exceptions if report.programs else None
+    if report.status == "proved_except" and found is not None:
+        notes.append(f"{grouped(number(found.count))} differ")
     if report.error is not None:
         notes.append(report.error.message)
     elif report.status == "undecided" and report.budget_hit:
