@@ -26,6 +26,7 @@ from extract.probe.choose import choose_probes
 from extract.probe.hints import hints_of
 from extract.progress import Silent
 from extract.search import closed_forms
+from extract.search.gate import Gate
 from extract.search.portfolio import Portfolio
 from extract.stages_load import load_subject
 from extract.stages_model import oracle_of
@@ -79,7 +80,7 @@ def blind(oracle: Oracle, probes: ProbeSet, gate: ProbeSet) -> Found | None:
         return bool(solved)
 
     budget = Budget(n_candidates=MOST_BLIND)
-    portfolio = Portfolio(oracle, probes, gate, budget, counter, is_over, hints=NO_HINTS)
+    portfolio = Portfolio(Gate(oracle, probes, gate), budget, counter, is_over, hints=NO_HINTS)
     portfolio.solve()
     is_over()
     seconds = time.process_time() - started
@@ -92,8 +93,8 @@ def blind(oracle: Oracle, probes: ProbeSet, gate: ProbeSet) -> Found | None:
 def guided(oracle: Oracle, probes: ProbeSet, gate: ProbeSet, hints: Hints) -> Found:
     """Run the guided queue alone, every hit judged by the portfolio's gate."""
     started = time.process_time()
-    portfolio = Portfolio(oracle, probes, gate, Budget(), Silent(), hints=hints)
-    queue, closed = portfolio.guided, Portfolio(oracle, probes, gate, Budget(), Silent())
+    portfolio = Portfolio(Gate(oracle, probes, gate), Budget(), Silent(), hints=hints)
+    queue, closed = portfolio.guided, Portfolio(Gate(oracle, probes, gate), Budget(), Silent())
     for index, state in enumerate(closed.states):
         for term in closed_forms.proposals(state.goal, closed.frame, oracle.domain):
             closed.consider(index, term, "closed form")

@@ -41,6 +41,7 @@ from extract.search.ranking import (
     program_order,
 )
 from extract.search.steps import StepSearch, budget_share, can_be_continued
+from extract.search.uniform import LastCellOracle, as_last_cells, is_uniform
 from extract.simplify import simplified
 from extract.synthesis import Candidate, Differences, Rival, Row, Synthesis, Verifier
 from extract.vocabulary import ABSENT
@@ -166,9 +167,9 @@ class _Loop:
     def _search(self) -> Portfolio:
         """Run the stages of one round; whatever fits all that is known is verified before more is searched."""
         budget, steps = self._budget_of_round(), self._step_search()
-        gate = Gate(self.oracle, self.probes, self.gate)
         budget = budget_share(budget) if steps and steps.is_solved else budget
-        portfolio = Portfolio(gate, budget, self.progress, self.clock.is_over, self.hints)
+        adapter = adapter_of(self.oracle.domain.readout)
+        portfolio = Portfolio(self._gate(), budget, self.progress, self.clock.is_over, self.hints, adapter)
         self.progress.phase("search")
         self._learned = []
         try:
@@ -177,7 +178,7 @@ class _Loop:
                 self.progress.phase("search")
             self._simplify(portfolio)
             self._verify_best(portfolio)
-            self._complete[adapter_of(self.oracle.domain.readout)] = portfolio.complete_to_cost
+            self._complete[adapter] = portfolio.complete_to_cost
             if steps and not portfolio.is_cut_short and not self._is_cheap(portfolio):
                 self._search_steps(steps, portfolio)
                 self._verify_best(portfolio)
@@ -187,6 +188,12 @@ class _Loop:
             self.spent.n_rounds = self.rounds
         self.complete_to_cost = portfolio.complete_to_cost
         return portfolio
+
+    def _gate(self) -> Gate:
+        """Make the gate of a round; a model that answers the same at every position is asked at its last."""
+        if not all(is_uniform(self.oracle.domain, part) for part in (self.probes, self.gate)):
+            return Gate(self.oracle, self.probes, self.gate)
+        return Gate(LastCellOracle(self.oracle), as_last_cells(self.probes), as_last_cells(self.gate))
 
     def _step_search(self) -> StepSearch | None:
         """Prepare to look for a generated answer token by token too."""
@@ -267,7 +274,8 @@ class _Loop:
         if grown is self.probes:
             return False
         self.probes = grown
-        self.gate = portfolio.gate.gate.extended(self.oracle, [grown.inputs.row(i) for i in range(len(grown))])
+        asked = (portfolio.gate.gate.inputs, grown.inputs)
+        self.gate = self.gate.extended(self.oracle, [part.row(i) for part in asked for i in range(len(part))])
         return True
 
     def _exceptions(self) -> list[Row]:

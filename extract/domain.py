@@ -272,11 +272,11 @@ def _promises(
 
 
 def _readout(spec: TaskSpec, vocabulary: Vocabulary) -> ReadOut:
-    chosen, names = set(spec.readout.choices), vocabulary.output_names
+    chosen, names, is_value = set(spec.readout.choices), vocabulary.output_names, spec.readout.kind == "value"
     return ReadOut(
         spec.readout.at,
         spec.readout.kind,
-        tuple(i for i, name in enumerate(names) if not chosen or name in chosen),
+        (0,) if is_value else tuple(i for i, name in enumerate(names) if not chosen or name in chosen),
         spec.readout.threshold,
         None if spec.readout.stop is None else vocabulary.token_id(spec.readout.stop),
         spec.readout.max_new,

@@ -106,13 +106,18 @@ class ProbeSet:
         return ProbeSet(self.inputs.take(index), self.answers.take(index))
 
     def extended(self, oracle: Oracle, rows: list[tuple[tuple[int, ...], int]]) -> ProbeSet:
-        """Return a new probe set with more inputs, asked of the oracle; inputs already present are not repeated."""
+        """Return a new probe set with more inputs, asked of the oracle; inputs already present are not repeated, and
+        those whose whole answer is undetermined say nothing."""
         known = {self.inputs.row(i) for i in range(len(self))}
         fresh = [row for row in dict.fromkeys(rows) if row not in known]
         if not fresh:
             return self
-        inputs = Inputs.of([self.inputs.row(i) for i in range(len(self))] + fresh)
         extra = oracle.answer(Inputs.of(fresh))
+        kept = np.flatnonzero(extra.says_something)
+        if not len(kept):
+            return self
+        extra, fresh = extra.take(kept), [fresh[i] for i in kept]
+        inputs = Inputs.of([self.inputs.row(i) for i in range(len(self))] + fresh)
         width = max(self.answers.values.shape[1], extra.values.shape[1])
         values = np.concatenate([widen(self.answers.values, width), widen(extra.values, width)])
         return ProbeSet(inputs, Answers(values, np.concatenate([self.answers.margins, extra.margins])))

@@ -23,6 +23,7 @@ class ReadOut:
     """Where the answer is read and how logits become it.
 
     ``choices`` are the output ids an argmax or multilabel may pick, in id order (all of them when the spec lists none).
+    A ``value`` is the one output itself, as a number; its code is the whole number within ``tolerance`` of it.
     ``stop`` is the token id that ends a generated sequence, or None; ``max_new`` counts generated tokens (0: as many
     as the positions allow). ``threshold`` is in logits, ``tolerance`` in the units of a ``value`` read-out.
     """
@@ -92,6 +93,12 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.margins)
+
+    @property
+    def says_something(self) -> NDArray[np.bool_]:
+        """Whether an answer has a cell that is determined, or none at all. Shape: [input]."""
+        is_open = (self.values == UNDETERMINED).any(axis=1)
+        return np.asarray(~is_open | (self.values > UNDETERMINED).any(axis=1))
 
     def take(self, indices: NDArray[np.intp] | slice) -> Answers:
         """Return the chosen rows."""

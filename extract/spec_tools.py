@@ -66,7 +66,8 @@ def open_domain(path: Path) -> tuple[TaskSpec, str, Domain]:
     try:
         return loaded.spec, loaded.digest, build_domain(loaded.spec, compile_promise)
     except ExtractError as error:
-        raise error.at(str(path)) from error.__cause__
+        error.place = str(path) if error.place is None else f"{path}: {error.place}"
+        raise
 
 
 def check(path: Path) -> list[Fact]:

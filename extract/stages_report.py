@@ -197,6 +197,8 @@ def claim_text(domain: Domain, status: str, certificate: Certificate | None) -> 
         f"the {domain.size} strings over {{{names}}} of length {domain.min_length} to {domain.max_length}"
         f"{promise}, first position {offsets}"
     )
+    if domain.readout.kind == "value":
+        where += f", a number agreeing with one within {domain.readout.tolerance:g} of it"
     tally = certificate.tally if certificate is not None else Tally()
     semantics = certificate.semantics if certificate is not None else "real"
     undecided = domain.size - tally.agree - tally.disagree

@@ -24,6 +24,8 @@ SYMBOL_BASE = 1 << 30
 ABSENT = int(np.iinfo(np.int32).min)
 #: The cell of an answer that exists and that the model leaves undetermined: its logits are tied. Never a code.
 UNDETERMINED = ABSENT + 1
+#: The cell of a real answer that no whole number is within tolerance of. Never a code.
+NOT_WHOLE = ABSENT + 2
 _LARGEST_INTEGER = 1 << 20
 
 
@@ -89,6 +91,8 @@ class Vocabulary:
             return ""
         if code == UNDETERMINED:
             return "undetermined"
+        if code == NOT_WHOLE:
+            return "not a whole number"
         if code == SYMBOL_BASE - 1:
             return "no symbol"  # what ``first`` and the like give on symbols where nothing is selected
         return self.symbols[code - SYMBOL_BASE] if code >= SYMBOL_BASE else str(code)

@@ -76,19 +76,47 @@ class Dfa:
         return dead
 
     def _classes(self) -> list[int]:
-        """Moore's refinement: two states share a class if they accept the same words."""
+        """Hopcroft's refinement: two states share a class if they accept the same words.
+
+        Edges that lead nowhere are no edges: a state without one for a letter differs from one that has it. Letters
+        that act alike everywhere are one letter.
+        Cost:    O(edges * log(states)), where refining by rounds takes one for each state of a long chain.
+        """
         dead = self._dead()
-        n_states = len(self.accepting)
-        table = np.array(self.transitions, dtype=np.int64).reshape(n_states, -1)
-        table[(table < 0) | np.array([*dead, True])[table]] = n_states
-        classes = np.array(self.accepting, dtype=np.int64)
-        n_classes = len(set(self.accepting))
-        while True:
-            rows = np.concatenate([classes[:, None], np.append(classes, -1)[table]], axis=1)
-            unique, inverse = np.unique(rows, axis=0, return_inverse=True)
-            if len(unique) == n_classes:
-                return [int(c) for c in inverse.reshape(-1)]
-            classes, n_classes = inverse.reshape(-1), len(unique)
+        table = np.array(self.transitions, dtype=np.int64).reshape(len(dead), -1)
+        table[(table < 0) | np.array([*dead, True])[table]] = -1
+        into: list[list[tuple[int, int]]] = [[] for _ in dead]
+        for state, row in enumerate(np.unique(table, axis=1).tolist()):
+            for letter, target in enumerate(row):
+                if target >= 0:
+                    into[target].append((letter, state))
+        classes = [int(accepts) for accepts in self.accepting]
+        members = [{state for state, c in enumerate(classes) if c == found} for found in (0, 1)]
+        waiting = {0, 1}
+        while waiting:
+            sources: dict[int, list[int]] = {}
+            for target in members[waiting.pop()]:
+                for letter, state in into[target]:
+                    sources.setdefault(letter, []).append(state)
+            for states in sources.values():
+                _split(states, classes, members, waiting)
+        return classes
+
+
+def _split(states: list[int], classes: list[int], members: list[set[int]], waiting: set[int]) -> None:
+    """Part every class into those of the states and the others; the smaller part is to be looked at again."""
+    touched: dict[int, list[int]] = {}
+    for state in states:
+        touched.setdefault(classes[state], []).append(state)
+    for old, found in touched.items():
+        if len(found) == len(members[old]):
+            continue
+        new = len(members)
+        members.append(set(found))
+        members[old] -= members[new]
+        for state in found:
+            classes[state] = new
+        waiting.add(new if old in waiting or len(found) <= len(members[old]) else old)
 
 
 def table_automaton(transitions: tuple[tuple[int, ...], ...], start: int) -> Dfa:

@@ -18,8 +18,8 @@ from extract.errors import ProgramError
 MAX_STATES = 4_000
 #: States of Thompson's automaton, after ``{m,n}`` is written out.
 MAX_POSITIONS = 50_000
-#: Edges followed by the subset construction; some seconds.
-_MAX_WORK = 10_000_000
+#: Edges followed by the subset construction; about two seconds.
+_MAX_WORK = 4_000_000
 _MAX_DEPTH = 100
 _OPERATORS = "|*+?(){}[].\\'"
 

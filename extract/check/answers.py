@@ -12,7 +12,7 @@ from extract.check.forward import SINGLE, Forward
 from extract.check.language import Bools, Ints
 from extract.check.program import Lets
 from extract.check.reader import Unreadable
-from extract.check.spec import ABSENT, Task
+from extract.check.spec import ABSENT, NOT_WHOLE, Task
 from extract.check.weights import Floats
 
 #: Cells [input, cell], margins and rounding bounds [input], and which cells are decided [input, cell].
@@ -43,7 +43,11 @@ class Model:
         """Say whether the network has the positions and tokens that the task needs at a length."""
         extra = max(self.width(length, offset) - 1, 0) if self.task.at == "generate" else 0
         weights = self.forward.weights
-        right = len(self.task.names) == len(weights.embed) and len(self.task.labels) == weights.W_U.shape[1]
+        n_out = weights.W_U.shape[1]
+        right = (
+            len(self.task.labels) == n_out if self.task.kind != "value" else n_out == 1 > 2 * self.task.tolerance > 0
+        )
+        right = right and len(self.task.names) == len(weights.embed)
         return right and len(self.task.layout(length)) + extra + offset <= weights.n_ctx
 
     def rows(self, length: int, offset: int) -> int:
@@ -72,12 +76,19 @@ class Model:
         first = min(places)
         logits, bound = self.forward.logits(prompts, offset, first)
         logits, bound = logits[:, [p - first for p in places]], bound[:, :, [p - first for p in places]] * self._room
-        bound = bound + self.forward.weights.tie * np.maximum(np.abs(logits).max(axis=2), 1.0)
+        tie = 0.0 if task.kind == "value" else self.forward.weights.tie
+        bound = bound + tie * np.maximum(np.abs(logits).max(axis=2), 1.0)
         if task.kind == "multilabel":
             distance = logits[:, 0, task.choices] - task.threshold
             sure = np.abs(distance).min(axis=1) > bound[1, :, 0]
             decided = np.repeat(sure[:, None], distance.shape[1], axis=1)
             return (distance > 0).astype(np.int64), np.abs(distance).min(axis=1), bound[1, :, 0], decided
+        if task.kind == "value":
+            nearest = np.rint(logits[..., 0])
+            room, slip = task.tolerance - np.abs(logits[..., 0] - nearest), bound[1] + 1e-15
+            whole = (room > 0) & (np.abs(nearest) < 1 << 30)
+            codes = np.where(whole, np.where(whole, nearest, 0), NOT_WHOLE).astype(np.int64)
+            return codes, np.abs(room).min(axis=1), slip.max(axis=1), np.abs(room) > slip
         chosen, margins = self._top(logits)
         return task.output_codes[chosen], margins.min(axis=1), bound[0].max(axis=1), margins > bound[0]
 

@@ -343,10 +343,14 @@ class _Check:
         """Evaluate some ranks of a region again and compare everything that is claimed about them."""
         ranks, place = np.arange(start, stop), _place({**r, "start": start, "stop": stop})
         model, program, margin, bound, sure = self.evaluate(ranks, r["length"], r["offset"])
-        decided, differs = margin > bound, ((model != program) & sure).any(axis=1)
+        decided, differs = sure.all(axis=1), ((model != program) & sure).any(axis=1)
         found, least = ranks[differs].tolist(), float(margin[decided].min(initial=math.inf))
         fragile, agree = int((~decided & ~differs).sum()), int((decided & ~differs).sum())
-        slack = float(bound.max()) + 1e-6 * least + min(self.bound, 0.01 * (1 + least)) if least < math.inf else 0.0
+        slack = (
+            float(bound[decided].max(initial=0.0)) + 1e-6 * least + min(self.bound, 0.01 * (1 + least))
+            if least < math.inf
+            else 0.0
+        )
         claimed = math.inf if r["min_margin"] is None else r["min_margin"]
         self.n_done += stop - start
         text = f"{place}: {fragile} margins are within the rounding bound, {r['undecided']} counted undecided"

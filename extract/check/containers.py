@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import pickletools
+import warnings
 import zipfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -93,15 +94,8 @@ def read_container(data: bytes, key: str | None = None) -> tuple[dict[str, NDArr
     Raises:  Malformed for anything else.
     """
     try:
-        if data[:2] != b"PK":
-            return _state(*_old(data), key)
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            sizes = {info.filename: info.file_size for info in archive.infolist()}
-            if len(sizes) < len(archive.infolist()) or sum(sizes.values()) > _MOST_BYTES:
-                raise Malformed("it lists an entry twice, or unpacks to over 1 GiB")
-            if not any(name.endswith("/data.pkl") for name in sizes):
-                return _arrays(data, sizes), {}
-            return _state(*_zipped(archive), key)
+        with warnings.catch_warnings(action="ignore"):  # the disassembler deprecates some escapes in names
+            return _state(*_old(data), key) if data[:2] != b"PK" else _archive(data, key)
     except Malformed:
         raise
     except _DAMAGED as error:
@@ -110,11 +104,18 @@ def read_container(data: bytes, key: str | None = None) -> tuple[dict[str, NDArr
         raise Malformed(f"it makes no sense as a file of weights: {error!r:.80}") from error
 
 
-def _arrays(data: bytes, sizes: dict[str, int]) -> dict[str, NDArray[Any]]:
+def _archive(data: bytes, key: str | None) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the tensors of a zip archive: torch's, or one of arrays only."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+        if len(sizes) < len(archive.infolist()) or sum(sizes.values()) > _MOST_BYTES:
+            raise Malformed("it lists an entry twice, or unpacks to over 1 GiB")
+        if any(name.endswith("/data.pkl") for name in sizes):
+            return _state(*_zipped(archive), key)
     if not sizes or not all(name.endswith(".npy") for name in sizes):
         raise Malformed("a zip archive without data.pkl, and not of arrays only")
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}, {}
 
 
 def _zipped(archive: zipfile.ZipFile) -> tuple[Any, dict[str, bytes]]:
@@ -141,6 +142,8 @@ def _old(data: bytes) -> tuple[Any, dict[str, bytes]]:
         raise Malformed("a pickle, and no PyTorch file of this machine's byte order")
     value = _unpickle(stream, references)
     keys = _unpickle(stream, [])
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in [*keys, *(p[2] for p in references)]):
+        raise Malformed("its list of storages is none")
     widths = {parts[2]: 2 if (kind := _kind(parts[1])) == "bf" else np.dtype(kind).itemsize for parts in references}
     for key in keys:
         count = int.from_bytes(stream.read(8), "little") * widths[key]
@@ -192,7 +195,9 @@ def _apply(name: str, stack: list[Any], references: list[Any]) -> int:
         n = int(name[-1])
         stack[-n:] = [tuple(stack[-n:])]
     elif name in ("TUPLE", "LIST", "APPENDS", "SETITEMS"):
-        at = next(at for at in range(len(stack) - 1, -1, -1) if stack[at] is _MARK)
+        at = next((at for at in range(len(stack) - 1, -1, -1) if stack[at] is _MARK), -1)
+        if at < 0:
+            raise Malformed("its pickle lacks a mark")
         values = stack[at + 1 :]
         del stack[at:]
         if name in ("TUPLE", "LIST"):
@@ -209,6 +214,8 @@ def _apply(name: str, stack: list[Any], references: list[Any]) -> int:
         stack[-1].pairs.append((key, value))
     elif name == "STACK_GLOBAL":
         attribute, module = stack.pop(), stack.pop()
+        if not isinstance(attribute, str) or not isinstance(module, str):
+            raise Malformed("its pickle names what is no text")
         stack.append(_Name(f"{module} {attribute}"))
     elif name == "BINPERSID":
         references.append(stack.pop())
@@ -240,8 +247,9 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _holds(value: Any, depth: int = 2) -> bool:
-    return isinstance(value, _Map) and any(
-        _is_tensor(v) or (depth > 0 and k in _KEYS and _holds(v, depth - 1)) for k, v in value.pairs
+    entries = value.texts() if isinstance(value, _Map) else {}
+    return any(map(_is_tensor, entries.values())) or (
+        depth > 0 and any(_holds(entries.get(k), depth - 1) for k in _KEYS)
     )
 
 
@@ -276,6 +284,8 @@ def _array(name: str, tensor: _Call, storages: dict[str, bytes]) -> NDArray[Any]
     """Return one tensor. Raises: Malformed if its storage does not hold it."""
     reference, offset, shape, strides = tensor.arguments[:4]
     parts = reference.parts
+    if not isinstance(parts[2], str):
+        raise Malformed(f"tensor {name!r:.60} is in no storage")
     kind, data = _kind(parts[1]), storages[parts[2]]
     dtype = np.dtype("<u2" if kind == "bf" else kind)
     numel, held = math.prod(shape), min(len(data) // dtype.itemsize, parts[4])

@@ -17,6 +17,8 @@ from extract.check.promise import promise
 from extract.check.reader import Unreadable, parse_json, read_bytes
 
 ABSENT = -(2**31)
+#: A real answer that no whole number is within tolerance of.
+NOT_WHOLE = ABSENT + 2
 _NO_SYMBOL = (1 << 30) - 1
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _PLACE = re.compile(r"\{x(?:\[(?:(-?\d+)|(-?\d*):(-?\d*))\])?\}")
@@ -44,6 +46,7 @@ class Task:
     kind: str
     choices: Ints
     threshold: float
+    tolerance: float
     stop: int | None
     max_new: int
     facts: dict[str, Any]
@@ -61,8 +64,8 @@ class Task:
 
     def name(self, code: int) -> str:
         """Return the text of a code."""
-        if code == _NO_SYMBOL:
-            return "no symbol"
+        if code in (_NO_SYMBOL, NOT_WHOLE):
+            return "no symbol" if code == _NO_SYMBOL else "not a whole number"
         return next((name for name, symbol in self.symbols.items() if symbol == code), str(code))
 
     def layout(self, length: int) -> list[int]:
@@ -103,8 +106,8 @@ def _task(raw: dict[str, Any], max_length: int, offsets: list[int], digest: str)
     domain, readout, names = raw["domain"], raw.get("readout", {}), list(raw["tokens"]["vocab"])
     numeric, outputs = bool(raw["tokens"].get("numeric", False)), list(readout.get("outputs", []))
     letters = list(domain.get("alphabet") or [n for n in names if not re.fullmatch(r"<.*>", n, re.DOTALL)])
-    if raw["version"] != 1 or domain.get("self_allowed") or readout.get("kind") == "value":
-        raise Unreadable("the spec's version, self_allowed or kind = value is not one the checker knows")
+    if raw["version"] != 1 or domain.get("self_allowed"):
+        raise Unreadable("the spec's version or self_allowed is not one the checker knows")
     if len(set(names)) < len(names) or len(set(outputs)) < len(outputs) or not letters:
         raise Unreadable("the spec lists a name twice, or has no alphabet")
     tokens = [n for n in names if not (numeric and _INTEGER.fullmatch(n))]
@@ -118,7 +121,8 @@ def _task(raw: dict[str, Any], max_length: int, offsets: list[int], digest: str)
         np.array([names.index(n) for n in letters], np.int64), range(domain.get("min_length", 1), max_length + 1),
         offsets, domain.get("template", "{x}").split(), Strings([], len(letters)), readout.get("at", "last"),
         readout.get("kind", "argmax"), np.flatnonzero([not chosen or n in chosen for n in labels]),
-        float(readout.get("threshold", 0.0)), names.index(readout["stop"]) if readout.get("stop") is not None else None,
+        float(readout.get("threshold", 0.0)), float(readout.get("tolerance", 1e-4)),
+        names.index(readout["stop"]) if readout.get("stop") is not None else None,
         int(readout.get("max_new", 0)), raw.get("model", {}), digest,
     )  # fmt: skip
     machines: list[Any] = []

@@ -201,7 +201,8 @@ def _refuse_constant(text: str) -> Any:
 def _refuse_archive(file: OpenedFile, head: bytes) -> None:
     if file.size <= _LARGEST_ARCHIVE_BYTES:
         try:
-            zipfile.ZipFile(file.path).close()  # reads the list of entries only, and decompresses nothing
+            with file.stream() as stream:
+                zipfile.ZipFile(stream).close()  # reads the list of entries only, and decompresses nothing
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise CheckpointError(
                 f"is a damaged zip archive: {error}", place=file.place, hint="fetch the file again"

@@ -47,6 +47,7 @@ _RESAVE_PLAIN = "save the state_dict alone: torch.save(model.state_dict(), 'stat
 _LARGEST_METADATA, _DEEPEST_METADATA, _LONGEST_LIST, _LONGEST_TEXT = 1000, 4, 64, 4096
 _REFERENCE_SIZES = (5, 6)
 _LONGEST_SHOWN = 80
+_N_ARGUMENTS = 4
 
 
 def refuse_calls(pickled: Unpickled, place: str) -> None:
@@ -57,7 +58,7 @@ def refuse_calls(pickled: Unpickled, place: str) -> None:
     value = pickled.value
     if isinstance(value, Made) and value.is_object:
         raise CheckpointError(
-            f"is a whole pickled object ({_named(str(value.target))}), expected a state_dict; nothing in it was run",
+            f"is a whole pickled object ({_brief(value.target)}), expected a state_dict; nothing in it was run",
             place=place,
             hint=_RESAVE,
         )
@@ -68,7 +69,7 @@ def refuse_calls(pickled: Unpickled, place: str) -> None:
             hint=_RESAVE_PLAIN,
         )
     raise CheckpointError(
-        f"would call {_named(foreign[0])} if its pickle were loaded, expected tensors and plain values only; "
+        f"would call {_brief(foreign[0], '')} if its pickle were loaded, expected tensors and plain values only; "
         "nothing in it was run",
         place=place,
         hint=f"do not load it anywhere unless you know why; of weights you trust, {_RESAVE_PLAIN}",
@@ -82,7 +83,7 @@ def storage_widths(references: Iterable[Persistent]) -> dict[str, int]:
         reference = found.reference
         if isinstance(reference, tuple) and len(reference) in _REFERENCE_SIZES and isinstance(reference[2], str):
             dtype = _storage_dtype(reference[1])
-            width = ITEM_BYTES[dtype] if dtype else _OTHER_WIDTHS.get(str(reference[1]))
+            width = ITEM_BYTES[dtype] if dtype else _OTHER_WIDTHS.get(_name(reference[1]))
             if width is not None:
                 widths[reference[2]] = width
     return widths
@@ -104,7 +105,7 @@ def state_header(
             rest.append((key, entry))
         elif not isinstance(key, str) or not TENSOR_NAME.fullmatch(key):
             raise CheckpointError(
-                f"the tensor name {ascii(key)[:60]} is not plain, expected 1 to 256 letters, digits or _.:/~-",
+                f"the tensor name {_brief(key)} is not plain, expected 1 to 256 letters, digits or _.:/~-",
                 place=place,
             )
         elif key in names:
@@ -131,64 +132,79 @@ def _state_dict(value: Any, wanted: str | None, place: str) -> tuple[Pairs, list
     """Return the mapping that holds the weights, the keys that lead to it, and what stands beside it."""
     path: list[str] = []
     rest: list[tuple[Any, Any]] = []
-    key: str | None
     for _ in range(_DEEPEST_METADATA):
         if not isinstance(value, Pairs):
             break
-        inside = {key: entry for key, entry in value.items if isinstance(key, str) and isinstance(entry, Pairs)}
-        if wanted is not None:
-            key = _wanted(wanted, inside, value, place)
+        entries = _entries(value, place)
+        if wanted is None:
+            key = _wrapper([k for k in WRAPPERS if _holds_tensors(entries.get(k), place)], place)
         else:
-            key = _wrapper({k: v for k, v in inside.items() if k in WRAPPERS and _holds_tensors(v)}, place)
+            key = _wanted(wanted, entries, place)
         if key is None:
             break
         wanted = None
         rest += [pair for pair in value.items if pair[0] != key]
-        value = inside[key]
+        value = entries[key]
         path.append(key)
     if not isinstance(value, Pairs) or not any(_is_tensor(entry) for _, entry in value.items):
         raise _no_tensors(value, place)
     return value, path, rest
 
 
-def _wanted(wanted: str, inside: Mapping[str, Pairs], value: Pairs, place: str) -> str:
-    if wanted not in inside:
-        found = ", ".join(_named(key) for key in list(inside)[:6]) or "no mapping at all"
+def _entries(value: Pairs, place: str) -> dict[str, Any]:
+    """Return the entries with a text as key. Raises: CheckpointError for a key that occurs twice."""
+    found: dict[str, Any] = {}
+    for key, entry in value.items:
+        if isinstance(key, str):
+            if key in found:
+                raise CheckpointError(f"names {_brief(key)} twice, expected distinct keys", place=place)
+            found[key] = entry
+    return found
+
+
+def _wanted(wanted: str, entries: Mapping[str, Any], place: str) -> str:
+    if not isinstance(entries.get(wanted), Pairs):
+        mappings = [_brief(key, "") for key, entry in entries.items() if isinstance(entry, Pairs)]
+        found = ", ".join(mappings[:6]) or "no mapping at all"
         raise SpecError(
             f"$.model.state_dict_key: {wanted!r}, but {place} has {found}", hint="name the entry that holds the weights"
         )
     return wanted
 
 
-def _wrapper(found: Mapping[str, Pairs], place: str) -> str | None:
+def _wrapper(found: list[str], place: str) -> str | None:
     if len(found) > 1:
         raise CheckpointError(
             f"holds tensors under {' and '.join(found)}, expected one state_dict",
             place=place,
-            hint=f'say which in the spec: [model] state_dict_key = "{next(iter(found))}"',
+            hint=f'say which in the spec: [model] state_dict_key = "{found[0]}"',
         )
-    return next(iter(found), None)
+    return found[0] if found else None
 
 
-def _holds_tensors(value: Any, depth: int = 2) -> bool:
+def _holds_tensors(value: Any, place: str, depth: int = 2) -> bool:
     """Say whether a mapping holds tensors, or one of the known entries that does."""
-    return isinstance(value, Pairs) and any(
-        _is_tensor(entry) or (depth > 0 and key in WRAPPERS and _holds_tensors(entry, depth - 1))
-        for key, entry in value.items
+    if not isinstance(value, Pairs):
+        return False
+    entries = _entries(value, place)
+    return any(map(_is_tensor, entries.values())) or (
+        depth > 0 and any(_holds_tensors(entries.get(key), place, depth - 1) for key in WRAPPERS)
     )
 
 
 def _no_tensors(value: Any, place: str) -> CheckpointError:
     if isinstance(value, Pairs):
-        holders = [key for key, entry in value.items if isinstance(key, str) and _holds_tensors(entry)]
+        # one mapping may be referred to many times: each is looked at once
+        mappings = {id(entry): (key, entry) for key, entry in reversed(value.items) if isinstance(entry, Pairs)}
+        holders = [k for k, v in mappings.values() if isinstance(k, str) and any(_is_tensor(e) for _, e in v.items)]
         if holders:
-            shown = ", ".join(_named(key) for key in holders[:6])
+            shown = ", ".join(_brief(key, "") for key in sorted(holders)[:6])
             return CheckpointError(
                 f"holds tensors only under {shown}, which is no usual place for weights",
                 place=place,
-                hint=f'say which in the spec: [model] state_dict_key = "{_named(holders[0])}"',
+                hint=f'say which in the spec: [model] state_dict_key = "{_brief(min(holders), "")}"',
             )
-        keys = ", ".join(ascii(key)[:40] for key, _ in value.items[:4])
+        keys = ", ".join(_brief(key) for key, _ in value.items[:4])
         found = f"a mapping of {len(value.items)} entries ({keys})" if value.items else "an empty mapping"
     elif isinstance(value, (list, tuple)):
         inner = type(value[0]).__name__ if value else "nothing"
@@ -215,10 +231,10 @@ def _plain(made: Any) -> Any:
     for _ in range(3):
         if not isinstance(made, Made) or not isinstance(made.arguments, tuple) or not made.arguments:
             return made
-        name, arguments = str(made.target), made.arguments
+        name, arguments = _name(made.target), made.arguments
         if name in _PARAMETERS:
             made = arguments[0]
-        elif name == _SUBCLASS and len(arguments) > 2 and str(arguments[1]) in _PLAIN_TYPES:
+        elif name == _SUBCLASS and len(arguments) > 2 and _name(arguments[1]) in _PLAIN_TYPES:
             made = Made(arguments[0], arguments[2])
         else:
             return made
@@ -227,7 +243,7 @@ def _plain(made: Any) -> Any:
 
 def _is_tensor(value: Any) -> bool:
     plain = _plain(value)
-    return isinstance(plain, Made) and isinstance(plain.target, Global) and str(plain.target) in _TENSORS
+    return isinstance(plain, Made) and _name(plain.target) in _TENSORS
 
 
 def _storage_dtype(storage_type: Any) -> str | None:
@@ -238,13 +254,16 @@ def _storage_dtype(storage_type: Any) -> str | None:
 def _tensor_info(name: str, made: Made, storages: Storages, place: str) -> TensorInfo:
     """Return where a tensor's bytes are. Raises: CheckpointError if they are not a plain range of its storage."""
     arguments = _plain(made).arguments
-    reference = arguments[0].reference if len(arguments) > 3 and isinstance(arguments[0], Persistent) else None
+    is_call = (
+        isinstance(arguments, tuple) and len(arguments) > _N_ARGUMENTS - 1 and isinstance(arguments[0], Persistent)
+    )
+    reference = arguments[0].reference if is_call else None
     if not isinstance(reference, tuple) or len(reference) not in _REFERENCE_SIZES or reference[0] != "storage":
         raise CheckpointError(f"{name} refers to no storage, expected a plain tensor", place=place)
     dtype, key, n_stored = _storage_dtype(reference[1]), reference[2], reference[4]
     if dtype is None or reference[5:] not in ((), (None,)):
         raise CheckpointError(
-            f"{name} is stored as {_named(str(reference[1]))}, expected one of {', '.join(_STORAGE_DTYPES)}",
+            f"{name} is stored as {_brief(reference[1])}, expected one of {', '.join(_STORAGE_DTYPES)}",
             place=place,
         )
     offset, shape, strides = arguments[1:4]
@@ -256,11 +275,11 @@ def _tensor_info(name: str, made: Made, storages: Storages, place: str) -> Tenso
         )
     numel, width = math.prod(shape), ITEM_BYTES[dtype]
     if not isinstance(key, str) or key not in storages or type(n_stored) is not int:
-        raise CheckpointError(f"{name} is in storage {ascii(key)[:40]}, which the file has not", place=place)
+        raise CheckpointError(f"{name} is in storage {_brief(key)}, which the file has not", place=place)
     start, n_bytes = storages[key]
     if n_stored * width > n_bytes or type(offset) is not int or not 0 <= offset <= n_stored - numel:
         raise CheckpointError(
-            f"{name} {dtype}{_shown(shape)} needs {numel} elements from {ascii(offset)[:30]} on, but its storage has "
+            f"{name} {dtype}{_shown(shape)} needs {numel} elements from {_brief(offset)} on, but its storage has "
             f"{min(n_stored, n_bytes // width)}",
             place=place,
             hint="the file is damaged, or lies about its size",
@@ -289,10 +308,19 @@ def _stored_axes(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int,
     return tuple(order + [axis for axis in range(len(shape)) if shape[axis] == 1])
 
 
-def _named(text: str) -> str:
-    """Return a text of the file for a message: ASCII, without quotes, cut to 80 characters."""
-    shown = ascii(text)[1:-1]
-    return shown if len(shown) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 3] + "..."
+def _name(value: Any) -> str:
+    """Return the name that a pickle refers to, nothing for any other value."""
+    return str(value) if isinstance(value, Global) else ""
+
+
+def _brief(value: Any, quote: str = "'") -> str:
+    """Return a value of the file for a message: ASCII and short; of a structure its kind only, which has an end."""
+    if isinstance(value, Global):
+        value, quote = str(value), ""
+    if isinstance(value, str):
+        shown = ascii(value[:_LONGEST_SHOWN])[1:-1]
+        return quote + (shown if len(value) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 3] + "...") + quote
+    return repr(value)[:_LONGEST_SHOWN] if value is None or type(value) in (int, float, bool) else type(value).__name__
 
 
 def _is_sizes(value: Any) -> bool:

@@ -61,6 +61,21 @@ def multilabel_decisions(logits: Tensor, choices: Tensor, threshold: float, tie:
     return Decisions((distance > width).long(), margins.amin(dim=1), margins == 0)
 
 
+def value_decisions(outputs: Tensor, tolerance: float) -> tuple[Decisions, Tensor]:
+    """Say which whole number is within tolerance of each value. Shape: ``outputs`` [input, position].
+
+    Returns decisions, and whether there is such a number. ``picks`` are the nearest whole numbers.
+    Units:   the margin is the room between a value's distance to the nearest whole number and the tolerance.
+    """
+    values = outputs.double()
+    picks = torch.round(values)
+    room = tolerance - (values - picks).abs()
+    tied = ~(room.abs() > _tie_width(values, _GRAIN))
+    least = torch.where(tied, torch.inf, room.abs()).amin(dim=1) if outputs.shape[1] else _no_decision(values)
+    is_open = tied.all(dim=1) if outputs.shape[1] else torch.zeros(len(values), dtype=torch.bool)
+    return Decisions(picks, torch.where(is_open, 0.0, least), tied), room > 0
+
+
 def _tie_width(values: Tensor, tie: float) -> Tensor:
     """Return the tie width per value; float32 logits keep their exact order, for comparison with other tools."""
     if values.dtype == torch.float32:

@@ -9,6 +9,8 @@ from extract.domain import Domain
 from extract.errors import DomainError, SpecError
 from extract.network import Architecture
 
+_LARGEST_TOLERANCE = 0.5
+
 
 def check_fit(architecture: Architecture, domain: Domain) -> None:
     """Check vocabulary, outputs, read-out and positions of a task against a network.
@@ -22,16 +24,22 @@ def check_fit(architecture: Architecture, domain: Domain) -> None:
             f"$.tokens.vocab: vocab has {n_names} names, the embedding has {architecture.d_vocab} rows",
             hint="list every token id of the network, in order",
         )
-    if n_outputs != architecture.d_vocab_out:
+    if readout.kind == "value":
+        if architecture.d_vocab_out != 1:
+            raise SpecError(
+                f"$.readout.kind: 'value', but the network has {architecture.d_vocab_out} outputs, expected one number",
+                hint="use argmax, or multilabel with a threshold",
+            )
+        if not 0 < readout.tolerance < _LARGEST_TOLERANCE:
+            raise SpecError(
+                f"$.readout.tolerance: {readout.tolerance}, expected more than 0 and less than {_LARGEST_TOLERANCE}",
+                hint="at most one whole number may be within tolerance of an answer",
+            )
+    elif n_outputs != architecture.d_vocab_out:
         field = "outputs" if vocabulary.outputs else "outputs (absent, so the vocabulary)"
         raise SpecError(
             f"$.readout.{field}: {n_outputs} names, the network has {architecture.d_vocab_out} logits",
             hint="name every output id of the network, in order",
-        )
-    if readout.kind == "value":
-        raise SpecError(
-            "$.readout.kind: 'value', but this network's outputs are logits",
-            hint="use argmax, or multilabel with a threshold",
         )
     if readout.kind == "multilabel" and readout.at not in ("last", "first"):
         raise SpecError(f"$.readout.at: {readout.at!r} with kind 'multilabel', expected 'last' or 'first'")

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from extract.domain import Domain
 from extract.errors import DomainError
-from extract.model.answering import Decisions, argmax_decisions, multilabel_decisions
+from extract.model.answering import Decisions, argmax_decisions, multilabel_decisions, value_decisions
 from extract.model.fit import check_fit, check_positions
 from extract.model.forward import Forward, Memory, Precision, nothing_seen
 from extract.model.prefixes import run_shared
 from extract.network import Network
 from extract.oracle import Oracle
 from extract.readout import Answers, Inputs, widen
-from extract.vocabulary import ABSENT, UNDETERMINED, Codes
+from extract.vocabulary import ABSENT, NOT_WHOLE, SYMBOL_BASE, UNDETERMINED, Codes
 
 #: Numbers held at once by one batch: larger ones leave the processor's cache and run at half the speed (measured) ...
 BATCH_CELLS = 1 << 20
@@ -75,7 +75,8 @@ class NetworkOracle(Oracle):
         if readout.at == "generate":
             fed = [vocabulary.token_id(vocabulary.output_names[i]) for i in choices]
             self._fed_back = torch.tensor(fed, dtype=torch.long)
-        self._choice_codes: Codes = vocabulary.output_codes[list(choices)]
+        is_value = readout.kind == "value"
+        self._choice_codes: Codes = vocabulary.output_codes[[] if is_value else list(choices)]
 
     def answer(self, inputs: Inputs) -> Answers:
         """Answer a batch of inputs, in order.
@@ -147,6 +148,8 @@ class NetworkOracle(Oracle):
         if readout.kind == "multilabel":
             made = multilabel_decisions(logits[:, 0], self._choices, readout.threshold, self.network.tie)
             return made.picks.numpy().astype(np.int32), made.margins.numpy()
+        if readout.kind == "value":
+            return _as_numbers(logits[..., 0], readout.tolerance)
         return self._coded(argmax_decisions(logits, self._choices, self.network.tie))
 
     def _coded(self, made: Decisions) -> tuple[Codes, NDArray[np.float64]]:
@@ -207,6 +210,15 @@ class NetworkOracle(Oracle):
                 f"input {row} has token id {int(inputs.tokens[row, position])} at position {position}, "
                 f"expected 0 to {n_tokens - 1}"
             )
+
+
+def _as_numbers(outputs: Tensor, tolerance: float) -> tuple[Codes, NDArray[np.float64]]:
+    """Return the whole numbers that outputs [input, position] are, with their margins."""
+    made, is_whole = value_decisions(outputs, tolerance)
+    numbers = made.picks.numpy()
+    is_code = is_whole.numpy() & (np.abs(numbers) < SYMBOL_BASE)
+    codes = np.where(is_code, np.where(is_code, numbers, 0), NOT_WHOLE).astype(np.int32)
+    return np.where(made.tied.numpy(), np.int32(UNDETERMINED), codes), made.margins.numpy()
 
 
 def _key(inputs: Inputs, i: int) -> bytes:

@@ -32,12 +32,19 @@ def choose_probes(oracle: Oracle, *, n_probes: int, n_gate: int, seed: int) -> t
     pool = list(dict.fromkeys(small + _pool(domain, seed)))
     inputs = Inputs.of(pool)
     answers = oracle.answer(inputs)
+    told = np.flatnonzero(answers.says_something)
+    if 0 < len(told) < len(pool):
+        small = [small[i] for i in told if i < len(small)]
+        pool, inputs, answers = [pool[i] for i in told], inputs.take(told), answers.take(told)
     chosen = _balanced(pool, answers, n_probes, n_first=len(small))
     index = np.array(chosen, dtype=np.intp)
     probes = ProbeSet(_trimmed(inputs.take(index)), answers.take(index))
     gate_rows = list(dict.fromkeys(pool + _rows(domain.sample(n_gate, seed + 1))))[: n_gate + len(pool)]
     gate_inputs = Inputs.of(gate_rows)
-    return probes, ProbeSet(gate_inputs, oracle.answer(gate_inputs))
+    said = oracle.answer(gate_inputs)
+    gate = ProbeSet(gate_inputs, said)
+    told = np.flatnonzero(said.says_something)
+    return probes, gate if not len(told) else ProbeSet(gate_inputs.take(told), said.take(told))
 
 
 def _rows(inputs: Inputs) -> list[Row]:

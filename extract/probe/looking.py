@@ -120,7 +120,7 @@ def untrained_twin(network: Network, seed: int) -> Network:
 
     def drawn(array: Array, *, is_map: bool = True) -> Array:
         # a map of zeros is drawn like a fresh one: a twin that could not look anywhere would show nothing by chance
-        spread = float(array.std()) or (network.architecture.d_model**-0.5 if is_map else 0.0)
+        spread = (float(array.std()) if array.size else 0.0) or (network.architecture.d_model**-0.5 if is_map else 0.0)
         return rng.normal(0.0, spread, array.shape).astype(np.float32)
 
     def norm(like: Norm | None) -> Norm | None:

@@ -38,16 +38,20 @@ def proposals(goals: Mapping[int, Goal], batch: Batch, domain: Domain) -> Iterat
     if not wanted or len(batch) < 2:
         return
     rows = sample_rows(list(wanted.values()))
-    shapes = dict.fromkeys(goal.shape for goal in wanted.values())
-    feature_sets = {shape: FeatureSet(batch.take(rows), domain, is_whole=shape == "whole") for shape in shapes}
+    part = batch.take(rows)
+    feature_sets: dict[str, FeatureSet] = {}
     for number, goal in wanted.items():
+        if goal.shape not in feature_sets:
+            # goals of positions are one per task, so what it leaves open may stay out of all features
+            is_open = None if goal.shape == "whole" else ~goal.mask[rows][:, : part.mask.shape[1]]
+            feature_sets[goal.shape] = FeatureSet(part, domain, is_whole=goal.shape == "whole", open_cells=is_open)
         for term in _of_goal(goal, rows, feature_sets[goal.shape], domain):
             yield number, term
 
 
 def _of_goal(goal: Goal, rows: NDArray[np.intp], features: FeatureSet, domain: Domain) -> Iterator[Term]:
     codes = goal.codes[rows]
-    target = (codes[:, 0] if features.is_whole else codes[goal.mask[rows]]).astype(np.int64)
+    target = (codes[:, 0] if features.is_whole else codes[:, : features.mask.shape[1]][features.mask]).astype(np.int64)
     distinct = [int(c) for c in np.unique(target)]
     if len(distinct) < 2:
         return

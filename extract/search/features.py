@@ -62,13 +62,16 @@ class Feature:
 class FeatureSet:
     """The features of one batch of inputs for answers of one shape.
 
-    ``all`` holds them cheapest first; of features with the same values, the first. ``past`` is what somebody added to
-    them about earlier positions, kept because it is dear.
+    ``open_cells`` [input, position] are cells that do not count though they exist. ``all`` holds the features cheapest
+    first; of features with the same values, the first. ``past`` is what somebody added to them about earlier positions,
+    kept because it is dear.
     """
 
-    def __init__(self, batch: Batch, domain: Domain, *, is_whole: bool) -> None:
+    def __init__(
+        self, batch: Batch, domain: Domain, *, is_whole: bool, open_cells: NDArray[np.bool_] | None = None
+    ) -> None:
         self.batch, self.domain, self.is_whole = batch, domain, is_whole
-        self.mask = batch.mask
+        self.mask = batch.mask if open_cells is None else batch.mask & ~open_cells
         self._cache: dict[Term, Any] = {}
         terms = sorted(dict.fromkeys(_terms(domain, is_whole)), key=cost)
         self.all = self.evaluated(terms)

@@ -15,7 +15,7 @@ from extract.lang.terms import Adapter
 from extract.oracle import ProbeSet
 from extract.readout import ReadOut, widen
 from extract.search.frame import Frame, Shape
-from extract.vocabulary import ABSENT, SYMBOL_BASE, UNDETERMINED, Codes, Vocabulary
+from extract.vocabulary import ABSENT, NOT_WHOLE, SYMBOL_BASE, UNDETERMINED, Codes, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def goals_of(probes: ProbeSet, frame: Frame, readout: ReadOut, vocabulary: Vocab
 
 
 def _goal(name: str, kind: Literal["I", "B"], shape: Shape, codes: Codes, frame: Frame) -> Goal:
-    is_open = codes == UNDETERMINED
+    is_open = (codes == UNDETERMINED) | (codes == NOT_WHOLE)  # no program answers what is not whole
     mask = frame.mask(shape) & ~is_open
     codes = np.where(is_open, np.int32(0), codes)
     wanted = codes[mask]

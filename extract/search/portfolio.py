@@ -16,7 +16,7 @@ from extract.lang.operators import DEFAULTED_NAMES
 from extract.lang.terms import Adapter, Term
 from extract.outcome import Budget, Spent
 from extract.progress import Progress
-from extract.search import agreements, arithmetic, closed_forms, last_level, reads_by_key
+from extract.search import agreements, arithmetic, closed_forms, hidden_order, last_level, reads_by_key, spelled
 from extract.search.automata import is_causal, learn_machine
 from extract.search.bank import Bank, Key
 from extract.search.builders import (
@@ -60,9 +60,10 @@ _SLACK = 0.1
 class Portfolio:
     """Searches terms for every goal of one read-out on one probe set; what it proposes is judged by its ``gate``.
 
-    ``stages`` runs the stages; ``alternative`` holds the goals of another view of the answer; ``complete_to_cost`` says
-    to which tree cost the bank's fragment was exhausted; ``is_over`` is asked before each level, and ``is_cut_short``
-    says that it ended the search. Whoever certifies a program sets ``has_certified``: little is tried from then on.
+    ``adapter`` is that of its programs where the gate's read-out is not the task's. ``stages`` runs the stages;
+    ``alternative`` holds the goals of another view of the answer; ``complete_to_cost`` says to which tree cost the
+    bank's fragment was exhausted; ``is_over`` is asked before each level, ``is_cut_short`` says that it ended all.
+    Whoever certifies a program sets ``has_certified``: little is tried from then on.
     """
 
     def __init__(
@@ -72,11 +73,13 @@ class Portfolio:
         progress: Progress,
         is_over: Callable[[], bool] = lambda: False,
         hints: Hints = NO_HINTS,
+        adapter: Adapter | None = None,
     ) -> None:
         self.gate = gate
         self.oracle = gate.oracle
         self.budget = budget
         self.progress = progress
+        self.adapter = adapter or adapter_of(gate.oracle.domain.readout)
         self.is_cut_short = False
         self._is_over = is_over
         self.frame = gate.frame
@@ -102,7 +105,7 @@ class Portfolio:
 
     def views(self) -> list[tuple[Adapter, list[GoalState]]]:
         """Return the ways to see the answer, each with its goals: those that are solved, or all when none is."""
-        found = [(adapter_of(self.oracle.domain.readout), self.states)]
+        found = [(self.adapter, self.states)]
         found += [self.alternative] if self.alternative else []
         return [view for view in found if all(state.exact for state in view[1])] or found
 
@@ -126,6 +129,8 @@ class Portfolio:
         for index, state in enumerate(self.states):
             for term in closed_forms.proposals(state.goal, self.frame, self.oracle.domain):
                 self.consider(index, term, "closed form")
+            for term in hidden_order.proposals(state.gate, self.gate.batch, self.oracle.domain):
+                self.consider(index, term, "closed form")
         if self.oracle.domain.readout.at == "generate":
             self._propose_generated()
         yield "closed form"
@@ -145,6 +150,8 @@ class Portfolio:
         """Fit closed forms of outputs and lengths; with slack, and split by length, for a model that errs."""
         forms = GeneratedForms(self.frame, self.gate.probe_batch, self.oracle.domain)
         for index, state in enumerate(self.states):
+            for term in spelled.proposals(state.gate, self.gate.batch, self.oracle.domain):
+                self.consider(index, term, "closed form")
             for slack in (0.0, _SLACK):
                 for term in forms.proposals(state.goal, slack):
                     self.consider(index, term, "closed form")

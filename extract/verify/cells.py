@@ -1,7 +1,8 @@
 """How an answer is kept compactly: one small cell per decision, and back to codes.
 
 An argmax cell is the index of the chosen output among the read-out's choices, one more for an absent cell; a
-multilabel answer is its labels as packed bits. This room knows the read-out and no network.
+multilabel answer is its labels as packed bits, a value the code of the whole number it is. This room knows the
+read-out and no network.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.readout import ReadOut
-from extract.vocabulary import ABSENT, Codes, Vocabulary
+from extract.vocabulary import ABSENT, NOT_WHOLE, SYMBOL_BASE, Codes, Vocabulary
 
 Cells = NDArray[Any]
 
@@ -36,9 +37,11 @@ class CellFormat:
     @staticmethod
     def of(readout: ReadOut, vocabulary: Vocabulary) -> CellFormat:
         """Return the format of a read-out's answers."""
-        codes = np.append(vocabulary.output_codes[list(readout.choices)], np.int32(ABSENT)).astype(np.int32)
+        chosen = [] if readout.kind == "value" else list(readout.choices)
+        codes = np.append(vocabulary.output_codes[chosen], np.int32(ABSENT)).astype(np.int32)
         n_labels = len(readout.choices) if readout.kind == "multilabel" else 0
         dtype = np.dtype(np.uint8 if n_labels or len(codes) <= 256 else np.uint16)
+        dtype = np.dtype(np.int32) if readout.kind == "value" else dtype
         names = [vocabulary.output_names[i] for i in readout.choices] if readout.at == "generate" else []
         fed_back = np.array([vocabulary.token_id(name) for name in names], dtype=np.int32)
         stop = -1 if readout.stop is None else readout.stop
@@ -66,6 +69,8 @@ class CellFormat:
             threshold = logits.dtype.type(self.readout.threshold)
             margins = np.abs(logits - threshold).min(axis=0)
             return np.packbits(logits > threshold, axis=0), margins
+        if self.readout.kind == "value":
+            return self._numbers(logits[0].astype(np.promote_types(logits.dtype, np.float64)))
         best = logits[0].copy()
         second = np.full_like(best, -np.inf)
         chosen = np.zeros(logits.shape[1], dtype=self.dtype)
@@ -76,8 +81,18 @@ class CellFormat:
             np.maximum(best, row, out=best)
         return chosen[None, :], best - second
 
+    def _numbers(self, values: NDArray[Any]) -> tuple[Cells, NDArray[Any]]:
+        """Return the codes of whole numbers within tolerance, and the room that is left or lacking."""
+        nearest = np.rint(values)
+        room = self.readout.tolerance - np.abs(values - nearest)
+        is_code = (room > 0) & (np.abs(nearest) < SYMBOL_BASE)
+        codes = np.where(is_code, np.where(is_code, nearest, 0), NOT_WHOLE).astype(np.int32)
+        return codes[None, :], np.abs(room)
+
     def decode(self, cells: Cells, n_decisions: int) -> Codes:
         """Return ``Answers.values`` rows of stored cells [row, cell]."""
         if self.n_labels:
             return np.unpackbits(cells, axis=1, count=self.n_labels).astype(np.int32)
+        if self.readout.kind == "value":
+            return cells[:, :n_decisions].astype(np.int32)
         return self.codes[cells[:, :n_decisions]]

@@ -45,6 +45,8 @@ _PROBE = 2 * _DOUBTFUL_LEAST
 #: Lengths of fewer inputs are decided in float64 at once: a float32 table would save less than a second look costs.
 _QUICK_LEAST = 1024
 
+_USUAL_TIE = 2.0**-30
+
 ASSUMPTIONS = (
     "our float arithmetic is IEEE 754 with round-to-nearest; exp, tanh and erf are good to 4 ulps",
     "the claim is about the function of the stored weights at the listed positions, without padding or dropout",
@@ -73,11 +75,11 @@ def enumerate_model(
     ends the work with what is complete.
     Ensures: every input evaluated and not fragile has the recorded answer under the semantics (``real``: as the real
     function of the stored weights; ``f32-any-order``: also in float32, whatever the order of summation).
-    Raises:  DomainError for a read-out that is not a choice of tokens.
+    Raises:  DomainError for a semantics that a part of the network has no bound for, or a value of many outputs.
     Cost:    d_model 16, one core: 2 * 10^6 inputs a second for one layer, 3 * 10^5 for two.
     """
-    if domain.readout.kind == "value":
-        raise DomainError("a read-out of kind 'value' has no finite answers, expected 'argmax' or 'multilabel'")
+    if domain.readout.kind == "value" and network.architecture.d_vocab_out != 1:
+        raise DomainError(f"a read-out of kind 'value' of {network.architecture.d_vocab_out} outputs, expected one")
     if network.beyond_gpt2 and semantics != "real":
         raise DomainError(
             f"semantics {semantics!r} has no bound for {', '.join(network.beyond_gpt2)}, which the network has",
@@ -140,8 +142,21 @@ class _Enumeration:
         ordered = tuple(slabs.get(key) or self._empty(*key) for key in every)
         methods = tuple(dict.fromkeys(self.methods))
         return AnswerTable(
-            self.form, ordered, self.semantics, methods, self.error_bound, chosen.work, self.reason, ASSUMPTIONS
+            self.form, ordered, self.semantics, methods, self.error_bound, chosen.work, self.reason, self._assumptions()
         )
+
+    def _assumptions(self) -> tuple[str, ...]:
+        a, readout = self.network.architecture, self.domain.readout
+        told: tuple[str, ...] = ASSUMPTIONS
+        if self.network.tie > _USUAL_TIE and readout.kind != "value":
+            told += (
+                f"logits less than {self.network.tie:.3g} apart are tied: each is the sign, 1 or 0, of one answer",
+            )
+        if readout.kind == "value":
+            told += (f"a number and the network's value agree where they are at most {readout.tolerance:g} apart",)
+        if a.rotary is not None:
+            told += ("pow, sin and cos are good to 4 ulps too; rotations are by real angles",)
+        return told
 
     def _stopped(self) -> bool:
         if self.stop():

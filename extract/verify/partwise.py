@@ -41,7 +41,7 @@ class Partwise:
         self.network, self.architecture = network, network.architecture
         self.by = Entrywise(dtype, is_fine=is_fine)
         self._choices, self._threshold = list(readout.choices), readout.threshold
-        self._is_difference = readout.kind == "argmax"
+        self._is_difference, self._is_choice = readout.kind == "argmax", readout.kind != "value"
         kind = self.by.dtype
         self._embed = np.asarray(network.embed, kind)
         self._layers = tuple(self._maps(layer) for layer in network.layers)
@@ -84,7 +84,7 @@ class Partwise:
     def logits(
         self, prompts: NDArray[np.int32], offset: int, reads: tuple[int, ...]
     ) -> tuple[Floats, NDArray[Any], NDArray[Any]]:
-        """Return chosen logits [choice, input * read], and per input a margin bound and the width of ties.
+        """Return chosen logits [choice, input * read], and [input, read] a margin bound and the width of ties.
 
         Shapes:  prompts [input, position] ids; rows are input-major.
         Ensures: a margin above its bound is the real one's sign; one that is below the width of ties less the rest of
@@ -93,13 +93,14 @@ class Partwise:
         final = self.stream(prompts, offset, reads)
         found = self.by.linear(final, self._unembed)
         size = self.by.size(found.value) + found.error
-        top = np.maximum(size.max(axis=(1, 2), initial=1.0), abs(self._threshold))
-        off = found.error.max(axis=(1, 2), initial=0.0) + 2 * self.by.unit * top
-        ties = self.network.tie * top
+        top = np.maximum(size.max(axis=2, initial=1.0), abs(self._threshold))
+        off = found.error.max(axis=2, initial=0.0) + 2 * self.by.unit * top
+        # a value near the edge of its tolerance is answered as such an edge by oracles
+        ties = (self.network.tie if self._is_choice else 2.0**-30) * top
         bound = (2 if self._is_difference else 1) * off * 1.001 + ties
-        n = len(prompts)
+        shape = found.value.shape[:2]
         rows = found.value.reshape(-1, len(self._choices)).T
-        return np.ascontiguousarray(rows), np.broadcast_to(bound, (n,)), np.broadcast_to(ties, (n,))
+        return np.ascontiguousarray(rows), np.broadcast_to(bound, shape), np.broadcast_to(ties, shape)
 
     def values(
         self, prompts: NDArray[np.int32], offset: int, reads: tuple[int, ...]

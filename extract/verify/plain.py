@@ -45,8 +45,8 @@ class Evaluator(Protocol):
     def logits(
         self, prompts: NDArray[np.int32], offset: int, reads: tuple[int, ...]
     ) -> tuple[Floats, NDArray[Any], NDArray[Any]]:
-        """Return chosen logits [choice, input * read], and per input a margin bound and the width of ties, which are 0
-        where that is not known."""
+        """Return chosen logits [choice, input * read], and for every [input, read] (or [input, 1]: for all that are
+        read) a margin bound and the width of ties, 0 where that is not known."""
 
 
 class StagesForward:
@@ -66,7 +66,7 @@ class StagesForward:
     ) -> tuple[Floats, NDArray[Any], NDArray[Any]]:
         """Return chosen logits, one margin bound per input, and no width of ties."""
         logits, bounds = forward(self.stages, prompts, offset, reads)
-        return logits, bounds, np.zeros(len(prompts))
+        return logits, bounds[:, None], np.zeros((len(prompts), 1))
 
 
 def decide_inputs(
@@ -109,10 +109,13 @@ def _read(by: Evaluator, form: CellFormat, prompts: NDArray[np.int32], offset: i
     logits, bounds, ties = by.logits(prompts, offset, reads)
     cells, margins = form.decide(logits)
     margins = margins.reshape(n, len(reads))
-    is_sure = margins > bounds[:, None]
-    is_tie = margins + (bounds - ties)[:, None] < ties[:, None]
-    is_tied = (is_sure | is_tie).all(axis=1) & ~is_sure.all(axis=1)
+    is_sure, is_tie = margins > bounds, margins + (bounds - ties) < ties
+    is_decided = is_sure.all(axis=1)
+    is_tied = (is_sure | is_tie).all(axis=1) & ~is_decided
     unsure = np.repeat(~is_sure, form.n_labels, axis=1) if form.n_labels else ~is_sure
+    # the bound of the least margin where all are above theirs, else of the one that is furthest below its own
+    worst = np.where(is_decided, margins.argmin(axis=1), (margins - bounds).argmin(axis=1))
+    bounds = np.broadcast_to(bounds, margins.shape)[np.arange(n), worst]
     margins = margins.min(axis=1)
     if not form.n_labels:
         cells = np.ascontiguousarray(cells.reshape(n, len(reads)).T)

@@ -157,6 +157,18 @@ def collisions() -> bytes:
     return pickled(b"\x80\x02}(" + keys + b"u.")
 
 
+def doubled(tail: bytes) -> bytes:
+    """A tuple of a tuple of ... 60 deep, each level twice: 2^60 to whoever walks or hashes it, 60 to a memo."""
+    return b"\x80\x02)q\x00" + b"".join(b"0h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + tail
+
+
+def wide(key: bytes, n: int = 100_000) -> bytes:
+    """A dict with so many entries of one key that each hold one dict with as many entries."""
+    entry = b"X" + struct.pack("<I", len(key)) + key
+    inner = b"}q\x00(" + b"X\x01\x00\x00\x00aN" * n + b"u"
+    return b"\x80\x02" + inner + b"0}(" + (entry + b"h\x00") * n + b"u."
+
+
 def old(value: Any) -> bytes:
     return saved(value, is_zip=False)
 
@@ -219,6 +231,23 @@ CASES: dict[str, Case] = {
         write(pickled(b"\x80\x02]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(200)) + b".")),
         ["no tensors"],
     ),
+    "a key of 2^60 parts": (write(pickled(doubled(b"0}(h<\x88u."))), ["no tensors"]),
+    "a tensor of 2^60 parts": (
+        write(pickled(doubled(b"0ctorch._utils\n_rebuild_tensor_v2\n(h<h<h<h<tR."))),
+        ["one tensor without a name"],
+    ),
+    "a type of 2^60 parts": (
+        write(pickled(doubled(b"0}X\x01\x00\x00\x00wctorch._tensor\n_rebuild_from_type_v2\n(h<h<h<h<tRs."))),
+        ["no tensors"],
+    ),
+    "a storage of 2^60 parts": (
+        write(pickled(doubled(
+            b"0}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storageh<h<h<h<tQh<h<h<tRs."
+        ))),
+        ["w is stored as tuple"],
+    ),
+    "one key 100000 times": (write(pickled(wide(b"model"))), ["twice"]),
+    "one mapping 100000 times": (write(pickled(wide(b"other"))), ["twice"]),
     "keys of one hash": (write(collisions()), ["no tensors"]),
     "no end": (write(pickled(b"\x80\x02}")), ["damaged"]),
     "a mark too few": (write(pickled(b"\x80\x02Nt.")), ["mark"]),

@@ -10,11 +10,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import cli
+from extract.check.reader import Unreadable, read_tensors
 from tests.cli.command import ROOT, environment, extract, small_task
 from tests.hostile import bad_networks, bad_safetensors, bad_torch_files
 
@@ -146,3 +148,26 @@ def test_the_negative_checkpoints(shared_checkpoints: Path, work: Path, capfd: p
         assert out == "" and err.count("\n") == 1 and "Traceback" not in err
         assert all(word in err for word in said.get(file, [])), err
     assert os.listdir(work) == []
+
+
+#: What the checker reads as it stands, since nothing of it is ambiguous to it: no claim is ever made about such files.
+CHECKER_READS = {
+    "every second number", "overlapping rows", "5000 tensors", "a name of two lines", "complex numbers",
+    "a TorchScript program", "bytes after the end", "bytes before the start",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", bad_torch_files.CASES)
+def test_the_checker_on_bad_torch_files(name: str, tmp_path: Path, work: Path) -> None:
+    folder, canary = small_task(tmp_path / "task"), tmp_path / "canary"
+    bad_torch_files.CASES[name][0](folder, canary)
+    (file,) = (p for p in folder.iterdir() if p.name not in ("config.json", "spec.toml"))
+    start = time.perf_counter()
+    try:
+        read_tensors(file)
+    except Unreadable as error:
+        assert "\n" not in str(error) and name not in CHECKER_READS
+    else:
+        assert name in CHECKER_READS
+    assert time.perf_counter() - start < LARGEST_SECONDS
+    assert not canary.exists() and os.listdir(work) == []

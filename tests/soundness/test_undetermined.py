@@ -27,6 +27,7 @@ from extract.verify.compare import compare, counterexamples_of, verdict
 from extract.verify.enumerate import enumerate_model
 from extract.vocabulary import UNDETERMINED
 from tests.architectures import Parts, network_of
+from tests.cli.command import extract
 from tests.networks import write_neutral
 
 SPEC: dict[str, Any] = {
@@ -136,3 +137,16 @@ def test_an_open_cell_is_no_exception(tmp_path: Path) -> None:
     blank = {**entry, "model": [None] * len(entry["model"])}
     path.write_bytes(seal({**value, "exceptions": [blank, *value["exceptions"][1:]]}))
     assert not check_certificate(path, tmp_path, full=True).accepted
+
+
+@pytest.mark.parametrize(("at", "agree", "undecided"), (("every", 14, 25), ("last", 26, 13)))
+def test_a_run_finds_the_program_of_what_is_determined(at: str, agree: int, undecided: int, tmp_path: Path) -> None:
+    world(tmp_path, echo(), at=at)
+    ran = extract("run", tmp_path, "--json", "--cert", tmp_path / "out.json", "--time", "20s", cwd=tmp_path)
+    result = json.loads(ran.out)
+    verdict_part = result["verdict"]
+    assert (ran.code, result["status"]) == (3, "undecided")
+    assert [int(verdict_part[n]) for n in ("agree", "disagree", "undecided")] == [agree, 0, undecided]
+    assert int(result["numerics"]["fragile_count"]) == undecided
+    assert any("c" in example["tokens"] for example in result["numerics"]["fragile_examples"])
+    assert result["certificate"]["checked"]

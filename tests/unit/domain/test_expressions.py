@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.automata import regular_expression
+from extract.automata.dfa import Dfa
 from extract.errors import ProgramError
 from tests.unit.domain.promises import all_strings
 
@@ -96,3 +98,25 @@ def test_an_expression_that_would_explode_is_refused_soon(expression: str) -> No
     with pytest.raises(ProgramError):
         regular_expression(expression, ("a", "b"))
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("expression", ["a{2003}*", "a{3999}", "a{1000}|b{999}a", "(ab){1000}*|b", "a{0,1500}"])
+def test_long_chains_take_no_time(expression: str) -> None:
+    """Refinement that starts from acceptance alone takes one round for each state of a chain."""
+    start = time.perf_counter()
+    regular_expression(expression, ("a", "b"))
+    assert time.perf_counter() - start < 2
+
+
+@given(st.data())
+def test_the_minimal_automaton_has_as_many_states_as_languages(data: st.DataObject) -> None:
+    n_states, n_letters = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 2))
+    targets = st.integers(-1, n_states - 1)
+    rows = data.draw(st.lists(st.tuples(*[targets] * n_letters), min_size=n_states, max_size=n_states))
+    automaton = Dfa(tuple(rows), tuple(data.draw(st.lists(st.booleans(), min_size=n_states, max_size=n_states))))
+    minimal = automaton.minimal()
+    # Myhill and Nerode: fewer letters than states reach every state, and tell every two of them apart
+    words = [word for n in range(n_states) for word in product(range(n_letters), repeat=n)]
+    languages = {tuple(automaton.accepts(prefix + word) for word in words) for prefix in words}
+    assert len(minimal.accepting) == max(1, sum(map(any, languages)))
+    assert {tuple(minimal.accepts(prefix + word) for word in words) for prefix in words} == languages

@@ -122,7 +122,7 @@ def test_the_spec_names_an_unusual_place(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"state_dict_key: 'x', but x\.pt has ema, net"):
         read(path, ModelFacts(state_dict_key="x"))
     two = save({"model": {"a": torch.ones(2)}, "state_dict": {"a": torch.ones(2)}}, tmp_path / "y.pt")
-    with pytest.raises(CheckpointError, match="holds tensors under model and state_dict, expected one"):
+    with pytest.raises(CheckpointError, match="holds tensors under state_dict and model, expected one"):
         read(two)
 
 

@@ -18,6 +18,7 @@ from extract.model.network_oracle import NetworkOracle
 from extract.network import Network
 from extract.probe.hints import hints_of
 from extract.probe.looking import ask, draw, look, total_variation, untrained_twin
+from tests.networks import random_network
 from tests.unit.probe.by_hand import PREVIOUS, pair_domain, pair_network
 
 DOMAIN = pair_domain()
@@ -67,6 +68,13 @@ def test_features_above_the_twin_come_first_and_a_twin_has_none(hints: Hints, ne
 def test_the_same_look_gives_the_same_hints(hints: Hints, network: Network) -> None:
     assert hints_of(network, DOMAIN, seed=0) == hints
     assert [h.score for h in hints.selectors] == sorted((h.score for h in hints.selectors), reverse=True)
+
+
+def test_a_network_of_attention_alone_has_a_twin() -> None:
+    """What is not there has no spread; it used to be the mean of nothing."""
+    with np.errstate(all="raise"):
+        twin = untrained_twin(random_network(1, d_mlp=0), seed=3)
+    assert twin.layers[0].W_in.size == 0
 
 
 def test_no_layers_no_hints(network: Network) -> None:

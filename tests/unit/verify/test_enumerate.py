@@ -145,7 +145,7 @@ def test_offsets_are_different_inputs() -> None:
     assert [s.digests for s in table.slabs[5:]] == [s.digests for s in alone.slabs]
 
 
-def test_real_numbers_are_refused() -> None:
+def test_a_number_is_not_one_of_many_logits() -> None:
     network = random_network(1)
     domain = make_domain(kind="value")
     with pytest.raises(DomainError, match="value"):
