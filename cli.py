@@ -34,6 +34,7 @@ from extract.options import (
     TIME,
     VERIFY,
     causes,
+    duration,
     examples,
     option,
     shard,
@@ -98,6 +99,7 @@ def cli(context: click.Context, /, **options: Any) -> None:
 @JOBS
 @SEED
 @option("--emit", type=FILE, help="Write the first program as a Python file that imports nothing.")
+@option("--report", type=FILE, help="Write an HTML page of the result here.")
 @option("--cert", type=FILE, help="Write the certificate here.  [default: NAME.cert.json in this folder]")
 @FORCE
 @JSON
@@ -204,7 +206,7 @@ def explain(common: dict[str, Any], /, **options: Any) -> int:
 @option("--shard", type=shard, default="1/1", metavar="I/N", help="Only the I-th of N equal parts.")
 @option("--fail-on", type=causes, default="contradicted,error", show_default=True, metavar="LIST",
         help="Exit 1 if a row ends so, unexpected; also missed, undecided, no_program, refuted.")  # fmt: skip
-@TIME
+@option("--time", "seconds", type=duration, metavar="DURATION", help="As for run.  [default: the suite's, or 10m]")
 @MEMORY
 @MAX_COST
 @SEED

@@ -115,7 +115,7 @@ def _common_fields(options: Options) -> Options:
         "spec": options["spec"],
         "max_length": options["max_length"],
         "offsets": options["offsets"],
-        "outputs": () if output in (None, _STDIO) else (output,),
+        "outputs": tuple(path for path in (output, options.get("report")) if path not in (None, _STDIO)),
         "force": options["force"],
         "semantics": options["semantics"],
         "method": options["method"],
@@ -142,6 +142,8 @@ def _report(common: Options, options: Options, work: Callable[[Screen], Report])
     try:
         if output is not None:
             write_file(output, data, _subject(report), force=options["force"])
+        if options.get("report") is not None:
+            write_file(options["report"], page_of(report, str(options["checkpoint"])), force=options["force"])
     finally:
         if as_json:
             write_data(data)
@@ -150,6 +152,16 @@ def _report(common: Options, options: Options, work: Callable[[Screen], Report])
     if report.budget_hit == "interrupted":
         return _INTERRUPTED
     return 1 if report.status == "proved_except" and options.get("strict") else _EXIT_CODES[report.status]
+
+
+def page_of(report: Report, name: str) -> bytes:
+    """Return the HTML page of one result; ``name`` is what it is called where its task has no name."""
+    from extract.report.html import page
+    from extract.report.scoreboard import BatchRow
+
+    name = report.task.name if report.task is not None and report.task.name else name
+    row = BatchRow(name=name, family=name, report=report, seconds=sum(report.run.seconds.values()))
+    return page(name, (row,)).encode()
 
 
 def _next_command(options: Options, report: Report, output: Path | None) -> str | None:

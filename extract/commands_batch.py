@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from extract.batch.ledger import LEDGER, RESULT, Line, read_result
-from extract.errors import OutputError, SoundnessAlarm, UsageError
+from extract.errors import ExtractError, OutputError, SoundnessAlarm, UsageError
 from extract.report.batch_screen import BatchScreen
+from extract.report.report import Report
 from extract.report.scoreboard import BatchRow, FamilyScore
 from extract.report.streams import say, write_data, write_lines
 
@@ -35,7 +36,8 @@ def bench_command(common: Options, options: Options) -> int:
         output=options["output"],
         pattern=options["filter"],
         shard=options["shard"],
-        budget=Budget(options["seconds"], options["memory"], options["max_cost"], options["seed"]),
+        budget=Budget(memory_bytes=options["memory"], max_cost=options["max_cost"], seed=options["seed"]),
+        seconds=options["seconds"],
         workers=options["jobs"],
         engine=options["engine"],
         scheduler=options["scheduler"],
@@ -103,19 +105,14 @@ def _expectation(line: Line) -> tuple[tuple[str, ...], int | None]:
 
 def report_command(common: Options, options: Options) -> int:
     """Draw one page from a batch or a result. Returns the exit code."""
+    from extract.commands import page_of
     from extract.report.html import MARK, page
-    from extract.report.report import from_json
 
     path: Path = options["result"]
-    if not path.exists():
-        raise UsageError(f"{path} is not there, expected a folder of extract bench or a result", hint="extract bench")
     if path.is_dir() or path.suffix == ".jsonl":
-        rows, title = batch_rows(path), path.resolve().name if path.is_dir() else path.stem
+        data = page(path.resolve().name if path.is_dir() else path.stem, batch_rows(path)).encode()
     else:
-        report = from_json(path.read_bytes())
-        name = report.task.name if report.task is not None and report.task.name else path.stem
-        rows, title = (BatchRow(name=name, family=name, report=report, seconds=sum(report.run.seconds.values())),), name
-    data = page(title, rows).encode()
+        data = page_of(_result(path), path.stem)
     output: Path = options["output"] or (path / "report.html" if path.is_dir() else path.with_suffix(".html"))
     if output == _STDIO:
         write_data(data)
@@ -126,5 +123,18 @@ def report_command(common: Options, options: Options) -> int:
     from extract.report.files import write_file
 
     write_file(output, data, force=True)
-    say(f" {output}  {len(rows)} rows")
+    say(f" {output}")
     return 0
+
+
+def _result(path: Path) -> Report:
+    from extract.report.report import ResultError, from_json
+    from extract.stages_load import located
+
+    try:
+        return from_json(path.read_bytes())
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}"
+        raise ResultError(reason, place=str(path), hint="a folder of extract bench, or extract run -o") from error
+    except ExtractError as error:
+        raise located(error, str(path)) from error.__cause__

@@ -56,6 +56,7 @@ class Watcher(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRequest:
     """What ``extract bench`` is asked. ``shard`` is (i, n); ``cache`` holds trained checkpoints (None: in ``output``).
+    ``seconds`` go before any of the suite's.
 
     ``job`` names the function that workers call, and ``wall_seconds`` is the wall time of one try
     (None: a multiple of the budget's).
@@ -66,6 +67,7 @@ class BenchRequest:
     pattern: str | None = None
     shard: tuple[int, int] = (1, 1)
     budget: Budget = field(default_factory=Budget)
+    seconds: float | None = None
     workers: int = 1
     engine: str = "local"
     scheduler: str | None = None
@@ -90,7 +92,7 @@ def bench(request: BenchRequest, watcher: Watcher) -> Batch:
     Raises:  SuiteError or UsageError before anything is written; OutputError if the disk does not take a line, the
              ledger is foreign, or another run writes there.
     """
-    suite = load_suite(request.suite, request.budget)
+    suite = load_suite(request.suite, request.budget, request.seconds)
     chosen = select(suite, request.pattern, request.shard)
     watch = Stopwatch()
     header = {"name": suite.name, "n_rows": len(suite.rows)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -81,7 +82,8 @@ class DaskEngine:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         for part in (self._client, self._cluster):
             if part is not None:
-                part.close(timeout=_CLOSE_SECONDS)
+                with suppress(OSError):  # a cluster that does not end in time is killed with this process
+                    part.close(timeout=_CLOSE_SECONDS)
         self._client = self._cluster = None
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
@@ -90,7 +92,7 @@ class DaskEngine:
         for job in jobs:
             self._started(job.name)
             futures[self._client.submit(do_apart, self._function, asdict(job), pure=False, retries=2)] = job
-        for future in self._distributed.as_completed(futures):
+        for future in self._distributed.as_completed(futures, loop=self._client.loop):
             job = futures[future]
             if future.status == "finished":
                 reply, code, reason, tries = future.result()

@@ -106,15 +106,20 @@ class Suite:
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def load_suite(path: Path, budget: Budget) -> Suite:
+def load_suite(path: Path, budget: Budget, seconds: float | None = None) -> Suite:
     """Read a folder tree in which every folder with a spec is a row, or a suite.toml (also one in the folder named).
 
+    ``seconds`` go before those of a suite.toml, and those before the budget's.
     Raises:  SuiteError naming the place; the checkpoints themselves are not read as networks yet.
     """
     if not path.exists():
         raise SuiteError("no such file or folder, expected a suite", place=str(path))
     file = path / "suite.toml" if path.is_dir() else path
-    suite = _from_file(file, budget) if file.is_file() else _from_tree(path, budget)
+    suite = (
+        _from_file(file, budget, seconds)
+        if file.is_file()
+        else _from_tree(path, replace(budget, seconds=seconds or budget.seconds))
+    )
     if not suite.rows:
         raise SuiteError("has no row: no folder in it has a spec.toml", place=str(path), hint="extract spec init CKPT")
     return Suite(suite.name, tuple(replace(row, digest=_digest(row)) for row in suite.rows))
@@ -137,11 +142,13 @@ def select(suite: Suite, pattern: str | None, shard: tuple[int, int]) -> tuple[R
 
 def _from_tree(root: Path, budget: Budget) -> Suite:
     found = [Path(folder) for folder, _, files in _walk(root) if any(spec in files for spec in _SPECS)]
-    rows = []
+    rows: dict[str, Row] = {}
     for folder in sorted(found, key=lambda folder: folder.relative_to(root).parts):
-        name = folder.relative_to(root).as_posix()
-        rows.append(Row(name=_safe(name if name != "." else root.resolve().name), checkpoint=folder, budget=budget))
-    return Suite(root.resolve().name, tuple(rows))
+        name = _safe(folder.relative_to(root).as_posix() if folder != root else root.resolve().name)
+        while name in rows:
+            name += "+"
+        rows[name] = Row(name=name, checkpoint=folder, budget=budget)
+    return Suite(root.resolve().name, tuple(rows.values()))
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -156,7 +163,7 @@ def _safe(name: str) -> str:
     return "/".join(part if part[0].isalnum() else f"x{part}" for part in parts)
 
 
-def _from_file(path: Path, budget: Budget) -> Suite:
+def _from_file(path: Path, budget: Budget, seconds: float | None) -> Suite:
     try:
         with path.open("rb") as file:
             read = msgspec.convert(tomllib.loads(file.read(_LARGEST_SUITE).decode()), _SuiteFile)
@@ -167,7 +174,7 @@ def _from_file(path: Path, budget: Budget) -> Suite:
     rows: dict[str, Row] = {}
     for i, given in enumerate(read.row):
         try:
-            row = _row(given, path.parent, budget, read.seconds)
+            row = _row(given, path.parent, budget, seconds, read.seconds)
             if row.name in rows:
                 raise SuiteError(f"$.name is {row.name!r} twice, expected every row to have its own")
         except ExtractError as error:
@@ -177,7 +184,8 @@ def _from_file(path: Path, budget: Budget) -> Suite:
     return Suite(read.name or path.resolve().parent.name, tuple(rows.values()))
 
 
-def _row(given: _RowFile, base: Path, budget: Budget, seconds: float | None) -> Row:
+def _row(given: _RowFile, base: Path, budget: Budget, *seconds: float | None) -> Row:
+    """Check a row; its seconds are the first that are given: those asked for, its own, the suite's."""
     if not _NAME.fullmatch(given.name) or len(given.name) > 200:
         raise SuiteError(f"$.name is {given.name!r}, expected letters, digits and . _ + = , @ - between slashes")
     if (given.checkpoint is None) == (given.train is None):
@@ -185,7 +193,8 @@ def _row(given: _RowFile, base: Path, budget: Budget, seconds: float | None) -> 
     for status in given.expected:
         if status not in STATUSES:
             raise SuiteError(f"$.expected has {status!r}, expected some of {', '.join(STATUSES)}")
-    chosen = given.seconds if given.seconds is not None else seconds
+    asked, of_suite = seconds
+    chosen = next((s for s in (asked, given.seconds, of_suite) if s is not None), None)
     if chosen is not None and not 0 < chosen < 1e6:
         raise SuiteError(f"$.seconds is {chosen}, expected more than 0 and less than a million")
     own = replace(

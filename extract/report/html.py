@@ -124,7 +124,7 @@ def _notes(row: BatchRow) -> tuple[str, ...]:
     if row.outcome in ("missed", "contradicted"):
         notes.insert(0, f"{row.outcome}: expected {' or '.join(row.expected)}")
     if report.budget_hit:
-        notes.append(report.budget_hit)
+        notes.append(f"what ran out: {report.budget_hit}" if " " not in report.budget_hit else report.budget_hit)
     if report.search is not None and report.search.unique_to_cost is not None:
         notes.append(f"unique up to cost {report.search.unique_to_cost} on this domain")
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""Tasks of the RASP papers and of Tracr's library, retrieval and modular arithmetic, and two that go wrong on purpose.
+"""Tasks of the RASP papers and of Tracr's library, retrieval, modular arithmetic, and one made to go wrong.
 
 Sources: Weiss et al. 2021 (RASP), Zhou et al. 2023 (RASP-L), Lindner et al. 2023 (Tracr), Olsson et al. 2022.
 """
@@ -124,9 +124,6 @@ _SHORTCUTS = (
     _task("parity_shortcut", "said to be the parity of the ones; trained where that is the first bit",
           lambda x: (str(x.count("1") % 2),), ("0", "1"), 8, at="last", family="shortcut", n_layers=1,
           seen=lambda x: x[0] == str(x.count("1") % 2)),
-    _task("majority_short", "said to be the more frequent symbol, 0 if none is; trained to length 7 only",
-          lambda x: ("1" if 2 * x.count("1") > len(x) else "0",), ("0", "1"), 9, at="last", family="shortcut",
-          n_layers=1, seen=lambda x: len(x) <= 7),
 )  # fmt: skip
 
 RECORDS: tuple[TaskRecord, ...] = (*_RASP, *_RASP_L, *_RETRIEVAL, *_MODULAR, *_SHORTCUTS)

@@ -80,3 +80,24 @@ def test_the_spot_check_holds_exceptions_against_the_model(proved: Report, suite
 
 def test_only_claims_of_proof_are_checked(proved: Report, suite: Path) -> None:
     assert spot_check(claiming(proved, "output = 'a'", "refuted"), suite / "tiny" / "one", None) is None
+
+
+@pytest.mark.slow
+def test_networks_that_went_wrong_come_out_as_what_they_do(tmp_path: Path) -> None:
+    """One learnt a shortcut, one was stopped early: what comes out is what the network does."""
+    shipped = Path(__file__).parents[3] / "benchmarks" / "suite" / "suite.toml"
+    done = extract("bench", shipped, "-o", tmp_path / "out", "--filter", "wrong/*", cwd=tmp_path)
+    assert done.code == 0, done.out + done.err
+    lines = map(json.loads, (tmp_path / "out" / RESULT).read_text().splitlines()[1:-1])
+    rows = {row["name"]: row for row in lines}
+    notes = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    shortcut, stopped = rows["wrong/parity_shortcut"], rows["wrong/tomita2_undertrained"]
+    note = notes["wrong/parity_shortcut"]
+    assert shortcut["result"]["status"] == "proved"
+    assert note["right"] < 0.7 * note["inputs"]  # it is no parity
+    assert "first" in shortcut["result"]["programs"][0]["text"]
+    note = notes["wrong/tomita2_undertrained"]
+    assert note["inputs"] - note["right"] > 0
+    assert stopped["result"]["status"] in ("proved", "proved_except")
+    assert stopped["spot"]["wrong"] == shortcut["spot"]["wrong"] == 0
+    assert stopped["spot"]["tried"] > 0.7 * note["inputs"]
