@@ -7,6 +7,8 @@ are the same. The cluster must see the same files under the same paths.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -71,7 +73,11 @@ class DaskEngine:
         try:
             if address is None:
                 self._cluster = address = self._distributed.LocalCluster(
-                    n_workers=self._workers, threads_per_worker=1, processes=True, dashboard_address=None
+                    n_workers=self._workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
                 )
             self._client = self._distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
@@ -80,11 +86,21 @@ class DaskEngine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if kind is not None:
+            self._kill_own_workers()
         for part in (self._client, self._cluster):
             if part is not None:
                 with suppress(OSError):  # a cluster that does not end in time is killed with this process
                     part.close(timeout=_CLOSE_SECONDS)
         self._client = self._cluster = None
+
+    def _kill_own_workers(self) -> None:
+        """End the workers of a cluster of our own at once: asked in order, they would first finish what they do."""
+        for nanny in getattr(self._cluster, "workers", {}).values():
+            nanny.auto_restart = False
+            if nanny.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
         """Do the jobs and yield how each ended, as it does; a job whose dask workers are lost fails like any other."""
