@@ -107,7 +107,7 @@ def bench(request: BenchRequest, watcher: Watcher) -> Batch:
                 for line in lines:
                     ledger.add(line)
                     watcher.end(line["name"], _judged(line, by_name[line["name"]]))
-        _write_manifest(request, chosen)
+        _write_manifest(request, [row for row in suite.rows if row.name in ledger.rows])
         return _finished(request, ledger, chosen)
 
 

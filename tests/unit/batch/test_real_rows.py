@@ -100,4 +100,4 @@ def test_networks_that_went_wrong_come_out_as_what_they_do(tmp_path: Path) -> No
     assert note["inputs"] - note["right"] > 0
     assert stopped["result"]["status"] in ("proved", "proved_except")
     assert stopped["spot"]["wrong"] == shortcut["spot"]["wrong"] == 0
-    assert stopped["spot"]["tried"] > 0.7 * note["inputs"]
+    assert stopped["spot"]["tried"] == note["inputs"]  # so the one input it errs on was among them
