@@ -74,6 +74,10 @@ _DIGIT_PAIRS = {
 }
 
 
+def _with(function: Callable[[Numbers, int], int], k: int) -> Callable[[Numbers], int]:
+    return lambda x: function(x, k)
+
+
 def before(x: Numbers, k: int) -> int:
     """Return the number k places before the last, 0 where there is none."""
     return x[-1 - k] if len(x) > k else 0
@@ -88,11 +92,14 @@ def _is_balanced(x: Numbers) -> bool:
     return min(depths) >= 0 and depths[-1] == 0
 
 
-def _sum_digit(left: Numbers, right: Numbers, base: int) -> int:
-    carry = digit = 0
-    for a, b in zip(left, right, strict=True):
-        carry, digit = divmod(a + b + carry, base)
-    return digit
+def _digit_of_sum(base: int) -> Callable[[Numbers, Numbers], int]:
+    def function(left: Numbers, right: Numbers) -> int:
+        carry = digit = 0
+        for a, b in zip(left, right, strict=True):
+            carry, digit = divmod(a + b + carry, base)
+        return digit
+
+    return function
 
 
 def _spring(x: Numbers) -> int:
@@ -114,18 +121,18 @@ def _mode(x: Numbers, k: int) -> int:
 _SIGNED, _FIVE, _DIGITS, _WINDOW = (-3, -1, 0, 2), range(5), (0, 1, 4, 7), (0, 1, 3)
 
 _BITS = (
-    *(_numbers(f"alternating_last{k}", lambda x, k=k: _alternates(x, k), f"1 if the last {k} bits alternate")  # type: ignore[misc]
+    *(_numbers(f"alternating_last{k}", _with(_alternates, k), f"1 if the last {k} bits alternate")
       for k in (3, 4)),
     _numbers("balanced_parenthesis", _is_balanced, "1 if the prefix is balanced; 0 opens, 1 closes", n_layers=2),
     _numbers("bit_palindrome", lambda x: x == x[::-1], "1 if the prefix reads the same backwards", n_layers=2),
     _numbers("bit_shift_right", lambda x: before(x, 1), "the bit before"),
     _numbers("bitwise_not", lambda x: 1 - x[-1], "the other bit"),
-    *(_numbers(f"div_{k}", lambda x, k=k: int("".join(map(str, x)), 2) // k % 2,  # type: ignore[misc]
+    *(_numbers(f"div_{k}", _with(lambda x, k: int("".join(map(str, x)), 2) // k % 2, k),
                f"the quotient's bits of long division by {k}", n_layers=2) for k in (3, 5, 7)),
     _numbers("parity_all", lambda x: sum(x) % 2, "the parity of the ones so far", length=8),
     _numbers("parity_zeros", lambda x: x.count(0) % 2, "the parity of the zeros so far", length=8),
     _numbers("parity_bits_mod2", lambda x: (len(x) - 1) % 2, "the parity of the position, whatever the bits"),
-    *(_numbers(f"parity_last{k}", lambda x, k=k: sum(x[-k:]) % 2, f"the parity of the last {k} bits")  # type: ignore[misc]
+    *(_numbers(f"parity_last{k}", _with(lambda x, k: sum(x[-k:]) % 2, k), f"the parity of the last {k} bits")
       for k in (2, 3, 4)),
 )  # fmt: skip
 
@@ -135,8 +142,8 @@ _PAIR_TASKS = (
     _pairs("bitwise_xor", lambda a, b: a[-1] ^ b[-1], "one bit and not the other"),
     _pairs("bit_dot_prod_mod2", lambda a, b: sum(x & y for x, y in zip(a, b, strict=True)) % 2,
            "the parity of the positions so far where both bits are 1"),
-    _pairs("binary_addition", lambda a, b: _sum_digit(a, b, 2), "the sum, least significant bit first", n_layers=2),
-    *(_pairs(f"base_{k}_addition", lambda a, b, k=k: _sum_digit(a, b, k),  # type: ignore[misc]
+    _pairs("binary_addition", _digit_of_sum(2), "the sum, least significant bit first", n_layers=2),
+    *(_pairs(f"base_{k}_addition", _digit_of_sum(k),
              f"the sum in base {k}, least significant digit first", k, 2) for k in range(3, 8)),
 )  # fmt: skip
 
@@ -144,8 +151,8 @@ _INTEGERS = (
     _numbers("abs_current", lambda x: abs(x[-1]), "its absolute value", _SIGNED, range(4), length=5),
     _numbers("abs_diff", lambda x: abs(x[-1] - before(x, 1)), "the distance to the one before", _SIGNED, range(6),
              length=5),
-    *(_numbers(f"add_mod_{m}", lambda x, m=m: sum(x) % m, f"the sum so far modulo {m}", range(min(m, 4)), range(m),  # type: ignore[misc]
-               length=5) for m in range(3, 9)),
+    *(_numbers(f"add_mod_{m}", _with(lambda x, k: sum(x) % k, m), f"the sum so far modulo {m}", range(min(m, 4)),
+               range(m), length=5) for m in range(3, 9)),
     _numbers("current_number", lambda x: x[-1], "itself", _DIGITS, (), length=5),
     _numbers("diff_abs_values", lambda x: abs(x[-1]) - abs(before(x, 1)), "the change in absolute value", _SIGNED,
              range(-3, 4), length=5),
@@ -155,7 +162,7 @@ _INTEGERS = (
     _numbers("evens_counter", lambda x: sum(v % 2 == 0 for v in x), "how many even numbers so far", _DIGITS, range(6),
              length=5),
     _numbers("evens_detector", lambda x: x[-1] % 2 == 0, "1 if it is even", _DIGITS, (0, 1), length=5),
-    *(_numbers(f"majority_0_{k}", lambda x, k=k: _mode(x, k), f"the most frequent of 0 to {k} so far",  # type: ignore[misc]
+    *(_numbers(f"majority_0_{k}", _with(_mode, k), f"the most frequent of 0 to {k} so far",
                range(k + 1), (), length={1: 8, 2: 6, 3: 5}[k]) for k in (1, 2, 3)),
     _numbers("max_seen", max, "the largest so far", _DIGITS, (), length=5),
     _numbers("min_seen", min, "the least so far", _DIGITS, (), length=5),
@@ -167,12 +174,12 @@ _INTEGERS = (
              range(-7, 8), length=5, n_layers=2),
     _numbers("perfect_square_detector", lambda x: isqrt(x[-1]) ** 2 == x[-1], "1 if it is a square", (1, 3, 8, 9),
              (0, 1), length=5),
-    *(_numbers(f"prev{k}", lambda x, k=k: before(x, k), f"the number {k} places before", (0, 2, 7), (), length=6)  # type: ignore[misc]
+    *(_numbers(f"prev{k}", _with(before, k), f"the number {k} places before", (0, 2, 7), (), length=6)
       for k in range(1, 6)),
     _numbers("previous_equals_current", lambda x: x[-1] == before(x, 1), "1 if it equals the one before", (0, 1, 2, 5),
              (), length=5),
     _numbers("sum_all", sum, "the sum so far", range(4), range(16), length=5),
-    *(_numbers(f"sum_last{k}", lambda x, k=k: sum(x[-k:]), f"the sum of the last {k}", _WINDOW,  # type: ignore[misc]
+    *(_numbers(f"sum_last{k}", _with(lambda x, k: sum(x[-k:]), k), f"the sum of the last {k}", _WINDOW,
                range(3 * min(k, 6) + 1), length=6) for k in range(2, 8)),
 )  # fmt: skip
 
