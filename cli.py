@@ -7,96 +7,43 @@ module name ``cli`` of the environment it is installed in.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from extract.errors import BudgetError, ExtractError, OutputError, UsageError
+from extract.options import (
+    CERT,
+    CHECKPOINT,
+    FILE,
+    FORCE,
+    JOBS,
+    JSON,
+    MAX_COST,
+    MAX_LENGTH,
+    MEMORY,
+    OFFSETS,
+    OUTPUT,
+    SEED,
+    SEMANTICS,
+    SPEC,
+    TIME,
+    VERIFY,
+    causes,
+    duration,
+    examples,
+    option,
+    shard,
+)
 
 # One thread inside a matrix product: ours are small, and idle helper threads slow them down (20x on two busy cores).
 # Parallel work is ours to share out (``--jobs``). numpy and torch read these when they are first imported.
 for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
-
-Command = Callable[..., Any]
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
-_DURATION_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGT]i?B)?")
-_SIZE_BYTES = (
-    {"B": 1}
-    | {f"{c}iB": 1024**i for i, c in enumerate("KMGT", 1)}
-    | {f"{c}B": 1000**i for i, c in enumerate("KMGT", 1)}
-)
-
-
-def duration(text: str) -> float:
-    """Return the seconds of ``90s``, ``10m`` or ``2h``; a bare number is seconds."""
-    found = _DURATION.fullmatch(text.strip())
-    if found is None or float(found[1]) <= 0:
-        raise click.BadParameter(f"{text!r}, expected a duration above 0 such as 90s, 10m or 2h.")
-    return float(found[1]) * _DURATION_SECONDS[found[2] or "s"]
-
-
-def size(text: str) -> int:
-    """Return the bytes of ``512MiB`` or ``4GB``; a bare number is bytes."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None or float(found[1]) <= 0:
-        raise click.BadParameter(f"{text!r}, expected a size above 0 such as 512MiB or 4GiB.")
-    return int(float(found[1]) * _SIZE_BYTES[found[2] or "B"])
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """Return the integers of ``0,5,7-9`` in the order given."""
-    found: list[int] = []
-    for part in text.split(","):
-        bounds = re.fullmatch(r"\s*(\d{1,6})(?:-(\d{1,6}))?\s*", part)
-        if bounds is None:
-            raise click.BadParameter(f"{part!r}, expected position ids such as 0,5,7-9.")
-        found += range(int(bounds[1]), int(bounds[2] or bounds[1]) + 1)
-    return tuple(found)
-
-
-def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
-    """Declare an option that may also be given as EXTRACT_NAME in the environment."""
-    long = next(name for name in names if name.startswith("--"))
-    attributes.setdefault("envvar", "EXTRACT_" + long[2:].replace("-", "_").upper())
-    return click.option(*names, **attributes)
-
-
-FILE = click.Path(path_type=Path)
-CHECKPOINT = click.argument("checkpoint", metavar="CKPT", type=FILE)
-SPEC = option("--spec", type=FILE, help="Task spec, TOML or JSON.  [default: spec.toml beside the checkpoint]")
-MAX_LENGTH = option("--max-length", type=click.IntRange(0), help="Longest input in tokens, instead of the spec's.")
-OFFSETS = option(
-    "--offsets", type=numbers, metavar="LIST", help="First position ids, such as 0,5,7-9, instead of the spec's."
-)
-TIME = option("--time", "seconds", type=duration, metavar="DURATION", default="10m", show_default=True,
-              help="Work limit in time on a nominal core; the clock itself only guards.")  # fmt: skip
-MEMORY = option("--memory", type=size, metavar="SIZE", default="4GiB", show_default=True,
-                help="Memory the search may hold.")  # fmt: skip
-SEMANTICS = option("--semantics", type=click.Choice(["real", "f32-any-order"]), default="real", show_default=True,
-                   help="Whose numbers the claim is about: exact ones, or float32 in any order too.")  # fmt: skip
-VERIFY = option("--verify", "method", type=click.Choice(["auto", "bounds", "enumerate"]), default="auto",
-                show_default=True,
-                help="How: each input, bounds over many inputs at once, or what suits each length.")  # fmt: skip
-JOBS = option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads; changes no result.")
-SEED = option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything sampled.")
-CERT = option("--cert", type=FILE, help="Write the certificate here.")
-FORCE = option("--force", is_flag=True, help="Replace existing files.")
-JSON = option("--json", "as_json", is_flag=True, help="Print the result as JSON, and only that.")
-OUTPUT = option("-o", "--output", type=click.Path(path_type=Path, allow_dash=True), help="Write the JSON result here.")
-
-
-def examples(*lines: str) -> str:
-    """Return the end of a help text: examples, kept line by line."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -142,7 +89,7 @@ def cli(context: click.Context, /, **options: Any) -> None:
 @SPEC
 @MAX_LENGTH
 @OFFSETS
-@option("--max-cost", type=click.IntRange(1), default=24, show_default=True, help="Cost of the largest program tried.")
+@MAX_COST
 @option("--top", type=click.IntRange(1, 100), default=1, show_default=True, help="How many programs to report.")
 @option("--strict", is_flag=True, help="Exit 1 for a program with exceptions too.")
 @VERIFY
@@ -152,6 +99,7 @@ def cli(context: click.Context, /, **options: Any) -> None:
 @JOBS
 @SEED
 @option("--emit", type=FILE, help="Write the first program as a Python file that imports nothing.")
+@option("--report", type=FILE, help="Write an HTML page of the result here.")
 @option("--cert", type=FILE, help="Write the certificate here.  [default: NAME.cert.json in this folder]")
 @FORCE
 @JSON
@@ -244,9 +192,60 @@ def explain(common: dict[str, Any], /, **options: Any) -> int:
     return explain_command(common, options)
 
 
-@cli.command(epilog=examples("extract train majority -o majority/", "extract train reverse -o reverse/ --seed 3"))
-@click.argument("task")
-@option("-o", "--output", required=True, type=FILE, help="Folder to write the checkpoint and its spec to.")
+@cli.command(
+    epilog=examples(
+        "extract bench checkpoints/ -o results/",
+        "extract bench benchmarks/suite/suite.toml -o results/ --filter 'rasp/*' --jobs 2",
+        "extract bench checkpoints/ -o part2/ --shard 2/3",
+        "extract bench --compare before/ after/",
+    )
+)
+@click.argument("suite", metavar="[SUITE]", type=FILE, required=False)
+@click.option("-o", "--output", type=FILE, metavar="DIR", help="Folder of the ledger, the result, the certificates.")
+@option("--filter", metavar="PATTERN", help="Only rows whose name matches, such as 'rasp/*', or contains this.")
+@option("--shard", type=shard, default="1/1", metavar="I/N", help="Only the I-th of N equal parts.")
+@option("--fail-on", type=causes, default="contradicted,error", show_default=True, metavar="LIST",
+        help="Exit 1 if a row ends so, unexpected; also missed, undecided, no_program, refuted.")  # fmt: skip
+@option("--time", "seconds", type=duration, metavar="DURATION", help="As for run.  [default: the suite's, or 10m]")
+@MEMORY
+@MAX_COST
+@SEED
+@option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Worker processes.")
+@option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Where rows run.")
+@option("--scheduler", metavar="ADDR", help="Address of a dask scheduler.  [default: a cluster of this machine]")
+@click.option("--compare", nargs=2, type=FILE, metavar="A B", help="Say what changed between two results instead.")
+@FORCE
+@JSON
+@click.pass_obj
+def bench(common: dict[str, Any], /, **options: Any) -> int:
+    """Run many checkpoints, and keep score.
+
+    SUITE is a folder of folders with a spec.toml, or a suite.toml. Each row has its own process, time and memory; a
+    killed run goes on where it was and ends with the same bytes. --time and --memory are for each row."""
+    from extract.commands_batch import bench_command
+
+    return bench_command(common, options)
+
+
+@cli.command(epilog=examples("extract report results/", "extract report result.json -o page.html"))
+@click.argument("result", metavar="DIR|RESULT", type=FILE)
+@click.option("-o", "--output", type=click.Path(path_type=Path, allow_dash=True),
+              help="Write the page here.  [default: report.html in DIR, or beside RESULT]")  # fmt: skip
+@FORCE
+@click.pass_obj
+def report(common: dict[str, Any], /, **options: Any) -> int:
+    """Draw results as one HTML page.
+
+    The page needs no server and no network: programs, verdicts, agreement by length, margins, counterexamples."""
+    from extract.commands_batch import report_command
+
+    return report_command(common, options)
+
+
+@cli.command(epilog=examples("extract train majority -o majority/", "extract train --list"))
+@click.argument("task", metavar="[TASK]", required=False)
+@option("-o", "--output", type=FILE, help="Folder to write the checkpoint and its spec to.")
+@click.option("--list", "is_list", is_flag=True, help="Name the tasks by family instead.")
 @SEED
 @FORCE
 @click.pass_obj

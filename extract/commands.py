@@ -115,7 +115,7 @@ def _common_fields(options: Options) -> Options:
         "spec": options["spec"],
         "max_length": options["max_length"],
         "offsets": options["offsets"],
-        "outputs": () if output in (None, _STDIO) else (output,),
+        "outputs": tuple(path for path in (output, options.get("report")) if path not in (None, _STDIO)),
         "force": options["force"],
         "semantics": options["semantics"],
         "method": options["method"],
@@ -142,6 +142,8 @@ def _report(common: Options, options: Options, work: Callable[[Screen], Report])
     try:
         if output is not None:
             write_file(output, data, _subject(report), force=options["force"])
+        if options.get("report") is not None:
+            write_file(options["report"], page_of(report, str(options["checkpoint"])), force=options["force"])
     finally:
         if as_json:
             write_data(data)
@@ -150,6 +152,16 @@ def _report(common: Options, options: Options, work: Callable[[Screen], Report])
     if report.budget_hit == "interrupted":
         return _INTERRUPTED
     return 1 if report.status == "proved_except" and options.get("strict") else _EXIT_CODES[report.status]
+
+
+def page_of(report: Report, name: str) -> bytes:
+    """Return the HTML page of one result; ``name`` is what it is called where its task has no name."""
+    from extract.report.html import page
+    from extract.report.scoreboard import BatchRow
+
+    name = report.task.name if report.task is not None and report.task.name else name
+    row = BatchRow(name=name, family=name, report=report, seconds=sum(report.run.seconds.values()))
+    return page(name, (row,)).encode()
 
 
 def _next_command(options: Options, report: Report, output: Path | None) -> str | None:
@@ -226,7 +238,16 @@ def check_command(common: Options, options: Options) -> int:
 
 
 def train_command(common: Options, options: Options) -> int:
-    """Train a small checkpoint for a named task. Returns the exit code."""
+    """Train a small checkpoint for a named task, or name the tasks. Returns the exit code."""
+    if options["is_list"]:
+        from extract.train.tasks import task_families
+
+        write_lines(
+            fact_lines([(family, " ".join(names)) for family, names in task_families().items()]), common["color"]
+        )
+        return 0
+    if options["task"] is None or options["output"] is None:
+        raise UsageError("no task or no folder given, expected TASK -o DIR", hint="extract train --list")
     with Screen(common["color"], quiet=common["quiet"]) as screen:
         screen.phase("load")
         from extract.train.tasks import task

@@ -56,12 +56,13 @@ def write_file(path: Path, data: bytes, subject: Subject | None = None, *, force
         if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
             return
         refuse_overwrite(path, subject, force=force)
-        _replace(path, data)
+        replace_file(path, data)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, sync it, rename it over whatever is there. Raises: OSError."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -9,7 +9,7 @@ from rich.text import Text
 from extract.report.report import CheckReport, Count, CounterexamplePart, ProgramPart, Report, number
 from extract.report.screen import grouped
 
-_HEADLINES = {
+HEADLINES = {
     "proved": ("PROVED", "bold green", "on every input of the domain"),
     "proved_except": ("PROVED EXCEPT", "bold yellow", "on every input of the domain but those counted here"),
     "refuted": ("REFUTED", "bold red", "the program differs from the model"),
@@ -114,7 +114,7 @@ def _property_text(name: str) -> str:
 
 
 def _verdict_lines(report: Report) -> list[Text]:
-    word, style, sentence = _HEADLINES[report.status]
+    word, style, sentence = HEADLINES[report.status]
     if report.error is not None:
         hint = f" (hint: {report.error.hint})" if report.error.hint else ""
         return [Text.assemble((f" {word}  ", style), f"{report.error.message}{hint}")]

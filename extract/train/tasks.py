@@ -6,88 +6,14 @@ it works on token names, is total on the task's domain and is written to be read
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import difflib
 from random import Random
-from typing import Literal
 
 from extract.errors import UsageError
+from extract.train import tasks_languages, tasks_rasp, tasks_sequences
+from extract.train.record import BOS, EOS, NONE, SEP, Names, Recipe, Shape, TaskRecord
 
-Names = tuple[str, ...]
-
-BOS, SEP, EOS, NONE = "<bos>", "<sep>", "<eos>", "<none>"
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The size of the network that learns a task; ``d_mlp`` is four times ``d_model`` as in GPT-2.
-
-    ``is_attention_only``: one layer of attention between embedding and head, no norm and no MLP, instead of a GPT-2.
-    """
-
-    n_layers: int
-    n_heads: int
-    d_model: int
-    is_attention_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How long and how fast to learn: at most ``n_steps`` batches of ``n_batch`` inputs, peak rate ``rate``.
-
-    Training ends early once every input of the domain is answered with ``target_margin`` logits to spare.
-    """
-
-    n_steps: int = 4000
-    n_batch: int = 256
-    rate: float = 3e-3
-    target_margin: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRecord:
-    """One benchmark task: what the inputs are, what the answer is, where it is read.
-
-    ``answer`` maps the names of {x} to the names of the answer: one name for ``last``, one per token for ``every``,
-    the sequence without the stop token for ``generate``. The promise is said twice, as the spec's text (``where``, or
-    the rows of ``automaton``) and as the predicate ``admits``; tests hold the two against each other.
-    ``outputs`` renames the output ids where answers are no tokens. ``draw`` draws one input of a domain too large to
-    list, hard ones more often than a uniform draw would.
-    """
-
-    name: str
-    description: str
-    vocab: Names
-    alphabet: Names
-    min_length: int
-    max_length: int
-    template: str
-    at: Literal["last", "every", "generate"]
-    answer: Callable[[Names], Names]
-    shape: Shape
-    recipe: Recipe = field(default_factory=Recipe)
-    numeric: bool = False
-    outputs: Names = ()
-    where: str = ""
-    automaton: tuple[tuple[int, ...], ...] = ()
-    admits: Callable[[Names], bool] = lambda tokens: True
-    draw: Callable[[Random], Names] | None = None
-
-    @property
-    def output_names(self) -> Names:
-        """The name of every output id."""
-        return self.outputs or self.vocab
-
-    @property
-    def max_new(self) -> int:
-        """The number of tokens a ``generate`` answer may take, its stop token included; 0 for other read-outs."""
-        return self.max_length + 1 if self.at == "generate" else 0
-
-    @property
-    def n_positions(self) -> int:
-        """The number of position ids: the longest prompt and everything generated after it."""
-        n_constant = sum(not part.startswith("{x") for part in self.template.split())
-        return n_constant + self.max_length + self.max_new
+__all__ = ["BOS", "EOS", "NONE", "SEP", "TASKS", "Names", "Recipe", "Shape", "TaskRecord", "task", "task_families"]
 
 
 def majority(tokens: Names) -> Names:
@@ -367,14 +293,28 @@ _RECORDS = (
 )
 
 #: Every benchmark task by its name.
-TASKS: dict[str, TaskRecord] = {record.name: record for record in _RECORDS}
+TASKS: dict[str, TaskRecord] = {
+    record.name: record
+    for record in (*_RECORDS, *tasks_rasp.RECORDS, *tasks_languages.RECORDS, *tasks_sequences.RECORDS)
+}
+
+
+def task_families() -> dict[str, tuple[str, ...]]:
+    """Return the names of the tasks by family."""
+    return {
+        family: tuple(name for name, record in TASKS.items() if record.family == family)
+        for family in dict.fromkeys(record.family for record in TASKS.values())
+    }
 
 
 def task(name: str) -> TaskRecord:
     """Return the record of a task.
 
-    Raises:  UsageError if no task has this name (the message lists those that exist).
+    Raises:  UsageError if no task has this name (the message lists those that are spelled alike, or all families).
     """
     if name not in TASKS:
-        raise UsageError(f"no task is named {name!r}, expected one of {', '.join(TASKS)}")
+        close = difflib.get_close_matches(name, TASKS, n=5, cutoff=0.5)
+        expected = ", ".join(close or task_families()["basic"])
+        raise UsageError(f"no task is named {name!r}, expected one of {len(TASKS)} such as {expected}",
+                         hint="extract train --list")  # fmt: skip
     return TASKS[name]

@@ -23,7 +23,7 @@ from torch.nn import functional
 from extract.errors import UsageError
 from extract.progress import Progress
 from extract.train.attention_only import AttentionOnly
-from extract.train.data import NOT_READ, Examples, examples
+from extract.train.data import NOT_READ, Examples, examples, inputs
 from extract.train.export import check_destination, write_checkpoint
 from extract.train.tasks import TaskRecord, task
 from extract.train.transformer import SmallGPT2
@@ -131,7 +131,8 @@ def _train(
     network: Trained = kind(record.shape, len(record.vocab), record.n_positions, seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.01)
     random = np.random.default_rng(seed)
-    cumulative = _draw_cumulative(domain)
+    seen = _seen(record, domain)
+    cumulative = _draw_cumulative(domain, seen)
     thin = np.empty(0, dtype=np.int64)
     progress.phase(f"train {record.name}")
     for step in range(recipe.n_steps):
@@ -150,16 +151,24 @@ def _train(
         progress.advance(step + 1, recipe.n_steps, "steps")
         if (step + 1) % STEPS_PER_EVALUATION == 0:
             margins = least_margins(network, domain)
-            if margins.min() >= recipe.target_margin:
+            if margins[seen].min() >= recipe.target_margin:
                 return network, step + 1, margins
-            thin = _thinnest(margins, recipe.n_batch)
+            thin = seen[_thinnest(margins[seen], recipe.n_batch)]
     return network, recipe.n_steps, least_margins(network, domain)
 
 
-def _draw_cumulative(domain: Examples) -> NDArray[np.float64]:
+def _seen(record: TaskRecord, domain: Examples) -> NDArray[np.int64]:
+    """Return the rows that training shows, in order."""
+    if record.draw is not None:
+        return np.arange(len(domain))
+    return np.flatnonzero([record.seen(tokens) for tokens in inputs(record)])
+
+
+def _draw_cumulative(domain: Examples, seen: NDArray[np.int64]) -> NDArray[np.float64]:
     # The square root keeps the few short inputs in sight of training without starving the many long ones.
     sizes = np.bincount(domain.lengths)
-    weights = 1.0 / np.sqrt(sizes[domain.lengths])
+    weights = np.zeros(len(domain))
+    weights[seen] = 1.0 / np.sqrt(sizes[domain.lengths[seen]])
     cumulative: NDArray[np.float64] = np.cumsum(weights / weights.sum())
     cumulative[-1] = 1.0
     return cumulative

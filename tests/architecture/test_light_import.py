@@ -12,7 +12,7 @@ from tests.networks import random_network, write_gpt2
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "z3", "sympy", "transformers")
-COMMANDS = ["run", "inspect", "verify", "check", "explain", "spec", "train", "completion"]
+COMMANDS = ["run", "inspect", "verify", "check", "explain", "bench", "report", "spec", "train", "completion"]
 
 PROBE = """
 import sys

@@ -22,6 +22,8 @@ COMMANDS = {
     "help-verify": ["verify", "--help"],
     "help-check": ["check", "--help"],
     "help-explain": ["explain", "--help"],
+    "help-bench": ["bench", "--help"],
+    "help-report": ["report", "--help"],
     "help-train": ["train", "--help"],
     "help-completion": ["completion", "--help"],
     "help-spec": ["spec", "--help"],

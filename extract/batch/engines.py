@@ -1,0 +1,125 @@
+"""Where jobs are done: by workers of this machine, or by a dask cluster whose workers do each job the same way.
+
+Either way a job runs in a process of its own under the same supervisor with the same limits and tries, so the results
+are the same. The cluster must see the same files under the same paths.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from extract.batch.workers import Done, Job, Supervisor
+from extract.errors import ExtractError, UsageError
+
+#: Seconds to wait for a scheduler to answer, and for a cluster to end in order.
+_CONNECT_SECONDS, _CLOSE_SECONDS = 10, 1
+
+
+class Engine(Protocol):
+    """Does jobs; a context manager that leaves nothing running."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        """End everything that runs."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
+        """Do the jobs and yield how each ended, as it does."""
+
+
+def engine_for(
+    name: str, function: str, *, workers: int, log: Path, scheduler: str | None, started: Callable[[str], None]
+) -> Engine:
+    """Return the engine of this name.
+
+    Raises:  UsageError if dask is asked for and not installed, or a scheduler is named for another engine.
+    """
+    if name == "dask":
+        return DaskEngine(function, workers=workers, scheduler=scheduler, started=started)
+    if scheduler is not None:
+        raise UsageError("--scheduler belongs to --engine dask", hint="extract bench SUITE --engine dask --scheduler A")
+    return Supervisor(function, workers=workers, log=log, started=started)
+
+
+class DaskEngine:
+    """Jobs on a dask cluster: the scheduler at an address, or a cluster of this machine's own.
+
+    Raises:  UsageError if ``distributed`` is not installed; ExtractError if the scheduler does not answer.
+    """
+
+    def __init__(self, function: str, *, workers: int, scheduler: str | None, started: Callable[[str], None]) -> None:
+        try:
+            import distributed
+        except ImportError as error:
+            raise UsageError("--engine dask needs dask", hint="pip install 'extract[cluster]'") from error
+        self._distributed: Any = distributed
+        self._function = function
+        self._workers, self._scheduler, self._started = workers, scheduler, started
+        self._cluster: Any = None
+        self._client: Any = None
+
+    def __enter__(self) -> Self:
+        logging.getLogger("distributed").setLevel(logging.ERROR)
+        address: Any = self._scheduler
+        try:
+            if address is None:
+                self._cluster = address = self._distributed.LocalCluster(
+                    n_workers=self._workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )
+            self._client = self._distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            self.__exit__(None, None, None)
+            raise ExtractError(f"no dask scheduler answers at {self._scheduler}: {error}") from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if kind is not None:
+            self._kill_own_workers()
+        for part in (self._client, self._cluster):
+            if part is not None:
+                with suppress(OSError):  # a cluster that does not end in time is killed with this process
+                    part.close(timeout=_CLOSE_SECONDS)
+        self._client = self._cluster = None
+
+    def _kill_own_workers(self) -> None:
+        """End the workers of a cluster of our own at once: asked in order, they would first finish what they do."""
+        for nanny in getattr(self._cluster, "workers", {}).values():
+            nanny.auto_restart = False
+            if nanny.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
+        """Do the jobs and yield how each ended, as it does; a job whose dask workers are lost fails like any other."""
+        futures = {}
+        for job in jobs:
+            self._started(job.name)
+            futures[self._client.submit(do_apart, self._function, asdict(job), pure=False, retries=2)] = job
+        for future in self._distributed.as_completed(futures, loop=self._client.loop):
+            job = futures[future]
+            if future.status == "finished":
+                reply, code, reason, tries = future.result()
+                yield Done(job, reply, code, reason, tries)
+            else:
+                yield Done(job, None, "died", f"the cluster lost the job: {type(future.exception()).__name__}")
+            future.release()
+
+
+def do_apart(function: str, job: dict[str, Any]) -> tuple[dict[str, Any] | None, str, str, int]:
+    """Do one job in a process of its own, wherever this is called; return what ``Done`` holds."""
+    with Supervisor(function, workers=1) as supervisor:
+        done = next(supervisor.run([Job(**job)]))
+    return done.reply, done.code, done.reason, done.tries
