@@ -129,11 +129,11 @@ class _Loop:
         """Ask the probes again: what answers differently the second time is no function of its input."""
         again = self.oracle.answer(self.probes.inputs).values
         for i in np.flatnonzero(~same_answers(self.probes.answers.values, again))[:1]:
-            vocabulary = self.oracle.domain.vocabulary
+            vocabulary, readout = self.oracle.domain.vocabulary, self.oracle.domain.readout
             tokens, offset = self.probes.inputs.row(int(i))
             asked = " ".join(vocabulary.names[t] for t in tokens)
             first, second = (
-                " ".join(vocabulary.name(int(code)) for code in values[i] if code != ABSENT)
+                " ".join(readout.text(int(code), vocabulary) for code in values[i] if code != ABSENT)
                 for values in (self.probes.answers.values, again)
             )
             raise ContradictionError(

@@ -181,10 +181,10 @@ def _boxes(domain: Domain, region: BoxRegion) -> dict[str, Any]:
 
 
 def _exception(domain: Domain, found: Counterexample) -> dict[str, Any]:
-    vocabulary = domain.vocabulary
+    vocabulary, readout = domain.vocabulary, domain.readout
     return {
         "tokens": [vocabulary.names[token] for token in found.tokens],
         "offset": found.offset,
-        "model": [None if code == UNDETERMINED else vocabulary.name(code) for code in found.model],
-        "program": [vocabulary.name(code) for code in found.program],
+        "model": [None if code == UNDETERMINED else readout.text(code, vocabulary) for code in found.model],
+        "program": [readout.text(code, vocabulary) for code in found.program],
     }

@@ -42,7 +42,7 @@ def explain(report: Report, spec: Path | None = None, folder: Path | None = None
         raise ResultError(f"has status {report.status} and no program, expected one to explain")
     readout = report.task.readout
     program = read_program(report.programs[0].text, readout.at, readout.kind)
-    words = tuple(program_words(program))
+    words = tuple(program_words(program, are_numbers=readout.kind == "value"))
     found = _spec_of(report, spec, folder)
     if program.adapter == "step":
         return Explanation(words, (), (), "branches of a program that says one token at a time are not counted")
@@ -174,7 +174,7 @@ def _add_examples(
         if domain.readout.kind == "multilabel":
             answer = " ".join(label for label, cell in zip(labels, cells, strict=True) if cell) or "(nothing)"
         else:
-            answer = " ".join(domain.vocabulary.name(c) for c in cells) or "(nothing)"
+            answer = " ".join(domain.readout.text(c, domain.vocabulary) for c in cells) or "(nothing)"
         if answer not in examples and len(examples) < _MOST_EXAMPLES:
             examples[answer] = Example(_names(domain, tokens[row]), answer)
 

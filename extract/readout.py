@@ -7,15 +7,17 @@ so programs, tables and networks speak one language.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.vocabulary import ABSENT, UNDETERMINED, Codes, Vocabulary
+from extract.vocabulary import ABSENT, NO_NUMBER, SYMBOL_BASE, UNDETERMINED, UNITS, Codes, Vocabulary, number_text
 
 At = Literal["last", "first", "every", "generate"]
 Kind = Literal["argmax", "multilabel", "value"]
+#: Every denominator up to it divides ``UNITS``.
+LARGEST_DENOMINATOR = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class ReadOut:
     """Where the answer is read and how logits become it.
 
     ``choices`` are the output ids an argmax or multilabel may pick, in id order (all of them when the spec lists none).
-    A ``value`` is the one output itself, as a number; its code is the whole number within ``tolerance`` of it.
+    A ``value`` is the one output itself, as a number; its code is the simple fraction within ``tolerance`` of it
+    (``nearest_fractions``), in units of 1/720720.
     ``stop`` is the token id that ends a generated sequence, or None; ``max_new`` counts generated tokens (0: as many
     as the positions allow). ``threshold`` is in logits, ``tolerance`` in the units of a ``value`` read-out.
     """
@@ -39,6 +42,50 @@ class ReadOut:
     def labels(self, vocabulary: Vocabulary) -> tuple[str, ...]:
         """Return the names of the choices, in id order: the columns of a multilabel answer."""
         return tuple(vocabulary.output_names[i] for i in self.choices)
+
+    def text(self, code: int, vocabulary: Vocabulary) -> str:
+        """Return the text of a cell of an answer: a symbol's name, or a number."""
+        is_number = self.kind == "value" and NO_NUMBER < code < SYMBOL_BASE - 1
+        return number_text(code) if is_number else vocabulary.name(code)
+
+
+def largest_denominator(tolerance: float) -> int:
+    """Return the largest q up to 16 such that no two fractions of denominators up to q fit one tolerance.
+
+    Two such fractions are 1/(q(q-1)) apart or more. 1 for tolerances of a quarter and more.
+    """
+    # twice a float is exact and the product is rounded once, monotonically: below 1 it is below 1 in truth
+    return max(q for q in range(1, LARGEST_DENOMINATOR + 1) if 2 * tolerance * (q * (q - 1)) < 1)
+
+
+def nearest_fractions(
+    values: NDArray[Any], tolerance: float
+) -> tuple[Codes, NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """Return the code of the fraction within tolerance of each value, else NO_NUMBER; the room; its rounding error.
+
+    The fractions are those of denominators up to ``largest_denominator``, with codes below ``SYMBOL_BASE``.
+    Shape:   ``values`` and the three results have one shape; values are float64 or wider.
+    Units:   the room is the tolerance less the distance to the nearest fraction. Its absolute value bounds from below
+             how far the value is from any other answer, once the error is taken off: balls around different fractions
+             are disjoint, and those around fractions beyond the largest code are no borders, only counted as such.
+    Errors:  v*q, the division of the nearest integer by q and the two differences are rounded once each, and of two
+             integers about as near the wrong one may be taken: less than 5 (|v| + 1) 2^-53 together.
+    """
+    most = largest_denominator(tolerance)
+    numerators, far = np.zeros_like(values), np.full_like(values, np.inf)
+    denominators = np.ones(values.shape, dtype=np.int64)
+    for q in range(most // 2 + 1, most + 1):  # a fraction of a smaller denominator has one of these too
+        nearest = np.rint(values * q)
+        distance = np.abs(values - nearest / q)
+        closer = ~(distance >= far)  # what is not a number stays so
+        numerators, far = np.where(closer, nearest, numerators), np.where(closer, distance, far)
+        denominators[closer] = q
+    room = tolerance - far
+    slip = (np.abs(values) + 1) * 2.0**-50
+    is_code = (room > 0) & (np.abs(numerators) < SYMBOL_BASE)
+    codes = np.where(is_code, numerators, 0).astype(np.int64) * (UNITS // denominators)
+    is_code &= np.abs(codes) < SYMBOL_BASE
+    return np.where(is_code, codes, NO_NUMBER).astype(np.int32), room, slip
 
 
 @dataclass(frozen=True, slots=True)

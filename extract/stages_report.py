@@ -121,7 +121,7 @@ def answer_names(domain: Domain, cells: tuple[int, ...]) -> tuple[str, ...]:
     if domain.readout.kind == "multilabel":
         labels = domain.readout.labels(domain.vocabulary)
         return tuple(label for label, cell in zip(labels, cells, strict=True) if cell)
-    return tuple(domain.vocabulary.name(cell) for cell in cells)
+    return tuple(domain.readout.text(cell, domain.vocabulary) for cell in cells)
 
 
 def tallies(domain: Domain, regions: Iterable[Region | BoxRegion]) -> tuple[LengthTally, ...]:

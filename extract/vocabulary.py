@@ -4,17 +4,22 @@ A *name* is text from the spec. An *id* is an index into the network's embedding
 integer a program sees: the number itself for a numeric token or an output name that reads as an integer, and
 ``SYMBOL_BASE`` plus its rank among all symbol names (sorted) otherwise. Codes depend on names only, so permuting
 ids changes no program.
+
+The answer to a real read-out is a number, and its code counts units of 1/720720: the fractions of small denominator
+that networks compute by averaging are whole numbers of them, and so is what ``mean`` gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.errors import SpecError
+from extract.errors import ProgramError, SpecError
 
 Codes = NDArray[np.int32]
 
@@ -24,9 +29,42 @@ SYMBOL_BASE = 1 << 30
 ABSENT = int(np.iinfo(np.int32).min)
 #: The cell of an answer that exists and that the model leaves undetermined: its logits are tied. Never a code.
 UNDETERMINED = ABSENT + 1
-#: The cell of a real answer that no whole number is within tolerance of. Never a code.
-NOT_WHOLE = ABSENT + 2
+#: The cell of a real answer that no number a code stands for is within tolerance of. Never a code, equal to no answer.
+NO_NUMBER = ABSENT + 2
+#: What real answers are counted in, one of so many units; it is divisible by 1 to 16.
+UNITS = 720_720
+#: The largest whole number whose answer is a multiple of the unit, below ``SYMBOL_BASE``.
+LARGEST_WHOLE = (SYMBOL_BASE - 1) // UNITS
+#: Programs' whole numbers from here on are no answers to a real read-out at all.
+WHOLE_LIMIT = 1 << 29
 _LARGEST_INTEGER = 1 << 20
+
+
+def whole_codes(numbers: NDArray[Any]) -> Codes:
+    """Return what whole numbers are as answers to a real read-out: multiples of ``UNITS``; symbols stay themselves.
+
+    Beyond ``LARGEST_WHOLE`` every number has a code of its own below -``SYMBOL_BASE``, which is no model's answer.
+    Raises:  ProgramError for a number from ``WHOLE_LIMIT`` on, for which no code is left.
+    """
+    is_symbol = np.asarray(numbers >= SYMBOL_BASE - 1, dtype=np.bool_)
+    plain = np.where(is_symbol, 0, numbers)
+    if (np.abs(plain) >= WHOLE_LIMIT).any():
+        worst = int(plain.reshape(-1)[np.abs(plain).argmax()])
+        raise ProgramError(f"an answer is {worst}, expected numbers within 2^29 where the answer is a real number")
+    plain = plain.astype(np.int64)
+    size = np.abs(plain)
+    beyond = np.where(plain > 0, -SYMBOL_BASE, -SYMBOL_BASE - WHOLE_LIMIT) - (size - LARGEST_WHOLE - 1)
+    codes = np.where(size <= LARGEST_WHOLE, plain * UNITS, beyond)
+    return np.where(is_symbol, numbers, codes).astype(np.int32)
+
+
+def number_text(code: int) -> str:
+    """Return the number that a real answer's code stands for: ``2``, ``-1/3``."""
+    if code > -SYMBOL_BASE:
+        return str(Fraction(code, UNITS))
+    if code > -SYMBOL_BASE - WHOLE_LIMIT:
+        return str(-SYMBOL_BASE - code + LARGEST_WHOLE + 1)
+    return str(code + SYMBOL_BASE + WHOLE_LIMIT - LARGEST_WHOLE - 1)
 
 
 def reads_as_integer(name: str) -> bool:
@@ -91,8 +129,8 @@ class Vocabulary:
             return ""
         if code == UNDETERMINED:
             return "undetermined"
-        if code == NOT_WHOLE:
-            return "not a whole number"
+        if code == NO_NUMBER:
+            return "no simple number"
         if code == SYMBOL_BASE - 1:
             return "no symbol"  # what ``first`` and the like give on symbols where nothing is selected
         return self.symbols[code - SYMBOL_BASE] if code >= SYMBOL_BASE else str(code)

@@ -10,9 +10,9 @@ import numpy as np
 from extract.check.anykind import AnyKind
 from extract.check.forward import SINGLE, Forward
 from extract.check.language import Bools, Ints
-from extract.check.program import Lets
+from extract.check.program import UNITS, Lets
 from extract.check.reader import Unreadable
-from extract.check.spec import ABSENT, NOT_WHOLE, Task
+from extract.check.spec import ABSENT, NO_NUMBER, Task
 from extract.check.weights import Floats
 
 #: Cells [input, cell], margins and rounding bounds [input], and which cells are decided [input, cell].
@@ -84,10 +84,8 @@ class Model:
             decided = np.repeat(sure[:, None], distance.shape[1], axis=1)
             return (distance > 0).astype(np.int64), np.abs(distance).min(axis=1), bound[1, :, 0], decided
         if task.kind == "value":
-            nearest = np.rint(logits[..., 0])
-            room, slip = task.tolerance - np.abs(logits[..., 0] - nearest), bound[1] + 1e-15
-            whole = (room > 0) & (np.abs(nearest) < 1 << 30)
-            codes = np.where(whole, np.where(whole, nearest, 0), NOT_WHOLE).astype(np.int64)
+            codes, room, slip = _fractions(logits[..., 0], task.tolerance)
+            slip = slip + bound[1]
             return codes, np.abs(room).min(axis=1), slip.max(axis=1), np.abs(room) > slip
         chosen, margins = self._top(logits)
         return task.output_codes[chosen], margins.min(axis=1), bound[0].max(axis=1), margins > bound[0]
@@ -130,6 +128,23 @@ class Model:
         return cells, margins, bounds, np.repeat((margins > bounds)[:, None], width, axis=1)
 
 
+def _fractions(values: Floats, tolerance: float) -> tuple[Ints, Floats, Floats]:
+    """Return the code of the fraction within tolerance of each value, the room to the border, its rounding error.
+
+    Denominators go up to 16, or as far as fractions stay more than two tolerances apart: 1 / q(q-1) for those up to q.
+    What is rounded in choosing p, dividing by q and subtracting is below 5 (|v| + 1) 2^-53 together.
+    """
+    q = np.array([q for q in range(1, 17) if 2 * tolerance * (q * (q - 1)) < 1])
+    p = np.rint(values[..., None] * q)
+    distance = np.abs(p / q - values[..., None])
+    best = distance.argmin(axis=-1)[..., None]
+    units = np.take_along_axis(p * (UNITS // q), best, axis=-1)[..., 0]
+    room = tolerance - distance.min(axis=-1)
+    found = (room > 0) & (np.abs(units) < 1 << 30)
+    codes = np.where(found, np.where(found, units, 0), NO_NUMBER).astype(np.int64)
+    return codes, room, (np.abs(values) + 1) * 2.0**-49
+
+
 def program_answers(task: Task, lets: Lets, adapter: str, tokens: Ints, width: int) -> Ints:
     """Return a program's cells on inputs of one length. Shapes: ``tokens`` [n, length] ids; cells [n, width]."""
     codes, n = task.token_codes[tokens], len(tokens)
@@ -145,7 +160,8 @@ def program_answers(task: Task, lets: Lets, adapter: str, tokens: Ints, width: i
         names = [f"output[{task.labels[i]!r}]" for i in task.choices]
         columns = [meaning(lets[name]) if name in lets else np.zeros((1, 1), bool) for name in names]
         return np.column_stack([np.broadcast_to(column, (n, 1)) for column in columns]).astype(np.int64)
-    cells = np.broadcast_to(meaning(lets["output"]), (n, width))
+    read = meaning.answer if task.kind == "value" else meaning
+    cells = np.broadcast_to(read(lets["output"]), (n, width))
     if adapter != "generate":
         return cells
     return np.where(np.arange(width) < meaning.number(lets["output_length"]), cells, ABSENT)

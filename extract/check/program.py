@@ -18,7 +18,7 @@ import numpy as np
 from extract.check.language import Ints
 from extract.check.reader import Unreadable
 
-_NO_SYMBOL, _MEAN, _BIG = (1 << 30) - 1, 720_720, 1 << 40
+_NO_SYMBOL, UNITS, _BIG = (1 << 30) - 1, 720_720, 1 << 40
 _BY_TEXT: dict[str, Any] = dict(zip(("==", "!=", "<", "<=", ">", ">="), (
     operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge), strict=True))  # fmt: skip
 _COMPARE: dict[Any, Any] = dict(
@@ -99,6 +99,23 @@ class Meaning:
         """Return a value as arithmetic reads it: symbols count as 0."""
         value = self(node)
         return np.where(value >= _NO_SYMBOL, 0, value)
+
+    def answer(self, node: ast.expr) -> Any:
+        """Return a node as a real answer: a mean counts units of 1/720720, other numbers are whole; branches each.
+
+        Whole numbers whose units reach 2^30 are no model's answers: they stay themselves, 32 bits to the left.
+        """
+        match node:
+            case ast.Name(id=name) if name in self.lets and name not in self.words:
+                return self.answer(self.lets[name])
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                return np.where(self(test), self.answer(body), self.answer(orelse))
+            case ast.Call(func=ast.Name(id="mean")):
+                return self(node)
+        value = self(node)
+        near = np.clip(value, -1 << 30, 1 << 30)  # nothing may wrap round to an answer
+        whole = np.where(np.abs(near) * UNITS < 1 << 30, near * UNITS, near << 32)
+        return np.where(value >= _NO_SYMBOL, value, whole)
 
     def constant(self, node: ast.expr) -> int:
         """Return the number of a literal."""
@@ -218,7 +235,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "exists": lambda m, s: m(s).any(axis=2),
     "selector_width": lambda m, s: m(s).sum(axis=2),
     "sum_over": lambda m, s, x: (m(s) * m.keys(x, True)[:, None, :]).sum(axis=2),
-    "mean": lambda m, s, x: _RULES["sum_over"](m, s, x) * _MEAN // np.maximum(m(s).sum(axis=2), 1),
+    "mean": lambda m, s, x: _RULES["sum_over"](m, s, x) * UNITS // np.maximum(m(s).sum(axis=2), 1),
     "min_over": lambda m, s, x, default=None: m.extreme(s, x, default, 1),
     "max_over": lambda m, s, x, default=None: m.extreme(s, x, default, -1),
     "first": lambda m, s, x, default=None: m.pick(s, x, default, 1),

@@ -52,7 +52,7 @@ class Separable:
     def __init__(self, task: Task, model: Model, lets: Lets, adapter: str, cert: dict[str, Any]) -> None:
         w = model.forward.weights
         is_one = w.is_plain and len(w.layers) == w.n_heads == 1 and w.activation is None and not w.norm_eps
-        if not is_one or adapter not in ("value", "multilabel"):
+        if not is_one or adapter not in ("value", "multilabel") or task.kind == "value":
             raise Unreadable("the method separable is for one head of attention alone, read at one position")
         self.task, self.model, self.lets, self.adapter, self.cert = task, model, lets, adapter, cert
         self.agree = self.disagree = self.n_classes = 0

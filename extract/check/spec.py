@@ -6,19 +6,20 @@ import hashlib
 import re
 import tomllib
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from extract.check.language import Ints, Strings, Table, regular
-from extract.check.program import Lets, Meaning, parse
+from extract.check.program import UNITS, Lets, Meaning, parse
 from extract.check.promise import promise
 from extract.check.reader import Unreadable, parse_json, read_bytes
 
 ABSENT = -(2**31)
-#: A real answer that no whole number is within tolerance of.
-NOT_WHOLE = ABSENT + 2
+#: A real answer that no fraction is within tolerance of.
+NO_NUMBER = ABSENT + 2
 _NO_SYMBOL = (1 << 30) - 1
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _PLACE = re.compile(r"\{x(?:\[(?:(-?\d+)|(-?\d*):(-?\d*))\])?\}")
@@ -64,8 +65,10 @@ class Task:
 
     def name(self, code: int) -> str:
         """Return the text of a code."""
-        if code in (_NO_SYMBOL, NOT_WHOLE):
-            return "no symbol" if code == _NO_SYMBOL else "not a whole number"
+        if code in (_NO_SYMBOL, NO_NUMBER):
+            return "no symbol" if code == _NO_SYMBOL else "no simple number"
+        if self.kind == "value" and not _NO_SYMBOL < code < 1 << 32:
+            return str(code >> 32 if abs(code) >= 1 << 32 else Fraction(code, UNITS))
         return next((name for name, symbol in self.symbols.items() if symbol == code), str(code))
 
     def layout(self, length: int) -> list[int]:

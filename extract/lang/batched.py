@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from extract.lang.batch import Batch, Value, apply, evaluate_term
 from extract.lang.elementwise import ELEMENTWISE, numbers
 from extract.lang.interpret import MOST_STEPS
+from extract.lang.number_answers import number_answer
 from extract.lang.sorts import check_program
 from extract.lang.terms import Program, Term
 from extract.lang.windows import aggregate
 from extract.readout import ReadOut
-from extract.vocabulary import ABSENT, Codes, Vocabulary
+from extract.vocabulary import ABSENT, Codes, Vocabulary, whole_codes
 
-__all__ = ["ELEMENTWISE", "Batch", "aggregate", "apply", "evaluate", "evaluate_term"]
+__all__ = ["ELEMENTWISE", "Batch", "aggregate", "apply", "evaluate", "evaluate_term", "number_codes"]
 
 #: Cells held per intermediate value: large enough to amortise numpy's call overhead, small enough for the cache.
 _CELLS_PER_CHUNK = 1 << 19
@@ -42,11 +44,28 @@ def evaluate(program: Program, batch: Batch, vocabulary: Vocabulary, readout: Re
     labels = readout.labels(vocabulary) if width is None else ()
     answers = np.full((len(batch), len(labels) if width is None else width), ABSENT, dtype=np.int32)
     for rows in _chunks(program, batch):
-        answers[rows] = _answer_chunk(program, batch.take(rows), vocabulary, labels)
+        answers[rows] = _answer_chunk(program, batch.take(rows), vocabulary, labels, is_number=readout.kind == "value")
     return answers
 
 
-def _answer_chunk(program: Program, batch: Batch, vocabulary: Vocabulary, labels: tuple[str, ...]) -> Codes:
+def number_codes(term: Term, batch: Batch, vocabulary: Vocabulary, cache: dict[Term, Value] | None = None) -> Codes:
+    """Return an output term's cells as answers to a real read-out. Shape and errors: as ``evaluate_term``.
+
+    Raises:  ProgramError also where a whole number has no code.
+    """
+    known: dict[Term, Value] = {} if cache is None else cache
+
+    def value(part: Term) -> NDArray[Any]:
+        return evaluate_term(part, batch, vocabulary, known)
+
+    evaluated = value(term)  # refuses what is badly sorted before its parts are looked at
+    found = number_answer(term, value, lambda part: whole_codes(value(part)), lambda c, a, b: np.where(value(c), a, b))
+    return np.broadcast_to(found, evaluated.shape)
+
+
+def _answer_chunk(
+    program: Program, batch: Batch, vocabulary: Vocabulary, labels: tuple[str, ...], *, is_number: bool
+) -> Codes:
     cache: dict[Term, Value] = {}
     if program.adapter == "multilabel":
         terms = dict(program.outputs)
@@ -55,7 +74,8 @@ def _answer_chunk(program: Program, batch: Batch, vocabulary: Vocabulary, labels
             if label in terms:
                 cells[:, column] = evaluate_term(terms[label], batch, vocabulary, cache)[:, 0]
         return cells
-    values = evaluate_term(program.term(), batch, vocabulary, cache)
+    term = program.term()
+    values = (number_codes if is_number else evaluate_term)(term, batch, vocabulary, cache)
     if program.adapter == "value":
         return values
     if program.adapter == "every":

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 
 from extract.lang.expressions import Expressions, constant_text
 from extract.lang.interpret import MOST_STEPS, answer
+from extract.lang.number_answers import counts_units
 from extract.lang.operators import NO_SYMBOL
 from extract.lang.sorts import check_program
 from extract.lang.terms import Program
@@ -48,6 +50,14 @@ _HELPERS: dict[str, str] = {
             """The mean in units of 1/720720, rounded down; 0 of nothing."""
             return 720720 * sum(values) // len(values) if values else 0
         ''',
+    "fraction": '''
+        def fraction(units):
+            """A number of units of 1/720720 as text, in lowest terms."""
+            a, b = abs(units), 720720
+            while a:
+                a, b = b % a, a
+            return str(units // b) if b == 720720 else f"{units // b}/{720720 // b}"
+        ''',
     "distinct": '''
         def distinct(values):
             """Whether no value occurs twice."""
@@ -83,7 +93,7 @@ def to_python(
 
     ``examples`` are inputs as token names; their answers, by the interpreter, become the file's self-test. ``facts``
     are lines for its head, such as the domain and the claim. ``predict`` returns a name (``value``), a list of names
-    (``every``, ``generate``, ``step``) or a set of labels (``multilabel``).
+    (``every``, ``generate``, ``step``) or a set of labels (``multilabel``); a real answer is its exact text, ``1/3``.
     Raises:  ProgramError if the program does not fit the read-out.
     """
     sorts = check_program(program, vocabulary, readout)
@@ -103,9 +113,9 @@ def _one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def output_text(code: int, vocabulary: Vocabulary) -> str:
+def output_text(code: int, vocabulary: Vocabulary, readout: ReadOut) -> str:
     """Return the name of an answer's cell; no symbol is the empty text."""
-    return "" if code == NO_SYMBOL else vocabulary.name(code)
+    return "" if code == NO_SYMBOL else readout.text(code, vocabulary)
 
 
 def _names(vocabulary: Vocabulary) -> str:
@@ -134,22 +144,35 @@ def _written(value: str, vocabulary: Vocabulary) -> str:
     return f"str({value})"
 
 
+def _has_units(program: Program, readout: ReadOut) -> bool:
+    """Say whether some answer is a fraction; whole numbers are written as they are."""
+    return readout.kind == "value" and any(counts_units(term) is not False for term in program.terms())
+
+
 def _define(name: str, arguments: str, sentence: str, lines: Sequence[str]) -> str:
     return "\n".join([f"def {name}({arguments}):", f'    """{sentence}"""', *(f"    {line}" for line in lines)])
 
 
 def _value(program: Program, writer: Expressions, vocabulary: Vocabulary, readout: ReadOut) -> str:
     lines = [_read_tokens(vocabulary), "n = len(x)"]
-    output = writer.whole(program.term())
-    lines += [*writer.take_lines(), f"answer = {output}", f"return {_written('answer', vocabulary)}"]
+    if _has_units(program, readout):
+        output = writer.number_text(program.term(), None, partial(_written, vocabulary=vocabulary))
+        lines += [*writer.take_lines(), f"return {output}"]
+    else:
+        output = writer.whole(program.term())
+        lines += [*writer.take_lines(), f"answer = {output}", f"return {_written('answer', vocabulary)}"]
     return _define("predict", "tokens", "The answer to one input, a list of token names.", lines)
 
 
 def _every(program: Program, writer: Expressions, vocabulary: Vocabulary, readout: ReadOut) -> str:
     lines = [_read_tokens(vocabulary), "n = len(x)"]
-    output = writer.cells(program.term(), "i", "n")
-    lines += [*writer.take_lines(), f"answer = {output}"]
-    lines.append(f"return [{_written('value', vocabulary)} for value in answer]")
+    if _has_units(program, readout):
+        output = writer.number_text(program.term(), "i", partial(_written, vocabulary=vocabulary))
+        lines += [*writer.take_lines(), f"return [{output} for i in range(n)]"]
+    else:
+        output = writer.cells(program.term(), "i", "n")
+        lines += [*writer.take_lines(), f"answer = {output}"]
+        lines.append(f"return [{_written('value', vocabulary)} for value in answer]")
     return _define("predict", "tokens", "The answer at each token of one input, a list of token names.", lines)
 
 
@@ -205,7 +228,7 @@ def expected_answer(
     cells = answer(program, codes, vocabulary, readout)
     if program.adapter == "multilabel":
         return {label for label, cell in zip(readout.labels(vocabulary), cells, strict=True) if cell}
-    names = [output_text(cell, vocabulary) for cell in cells]
+    names = [output_text(cell, vocabulary, readout) for cell in cells]
     return names[0] if program.adapter == "value" else names
 
 

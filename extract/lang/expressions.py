@@ -7,7 +7,9 @@ and what is used twice, becomes a variable.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
+from extract.lang.number_answers import number_answer
 from extract.lang.operators import NO_SYMBOL, OPERATORS
 from extract.lang.printing import deep_terms, print_datum, shared_terms
 from extract.lang.sorts import Sort
@@ -70,6 +72,18 @@ class Expressions:
     def number(self, term: Term) -> str:
         """Return a sequence-wide integer as arithmetic reads it."""
         return self._number(term, None, _IF)
+
+    def number_text(self, term: Term, index: str | None, written: Callable[[str], str]) -> str:
+        """Return an answer to a real read-out as an expression of its text; ``written`` does it for whole numbers."""
+
+        def units(part: Term) -> str:
+            self.helpers.add("fraction")
+            return f"fraction({self._text(part, index, _IF)})"
+
+        def choice(condition: Term, then: str, otherwise: str) -> str:
+            return f"({then} if {self._text(condition, index, _OR)} else {otherwise})"
+
+        return number_answer(term, units, lambda part: written(self._text(part, index, _IF)), choice)
 
     def _number(self, term: Term, index: str | None, level: int) -> str:
         if self._vocabulary.numeric and self._vocabulary.symbols and self._sorts[term].tag == "T":

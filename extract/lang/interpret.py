@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
+import numpy as np
+
 from extract.lang.elementwise import RELATION_SCALAR, SCALAR, constant_code, number, table_codes
+from extract.lang.number_answers import number_answer
 from extract.lang.operators import DEFAULTED_NAMES, MEAN_SCALE, NO_SYMBOL, OPERATORS
 from extract.lang.sorts import Shape, Sort, check_program, sorts_of
 from extract.lang.terms import Program, Term
 from extract.readout import ReadOut
-from extract.vocabulary import Vocabulary
+from extract.vocabulary import Vocabulary, whole_codes
 
 #: Generated answers end here when the read-out sets no limit of its own.
 MOST_STEPS = 4096
@@ -59,7 +62,8 @@ def answer(
         return tuple(_stretch(cells, n_steps))
     if program.adapter == "step":
         return _generate_by_steps(program.term(), codes, vocabulary, readout, sorts)
-    cells = _run(program.term(), one, vocabulary, sorts)
+    run = _run_number if readout.kind == "value" else _run
+    cells = run(program.term(), one, vocabulary, sorts)
     return tuple(_stretch(cells, len(codes)) if program.adapter == "every" else cells)
 
 
@@ -87,6 +91,22 @@ def _run(term: Term, one: OneInput, vocabulary: Vocabulary, sorts: dict[Term, So
     for subterm in term.subterms():
         values[subterm] = _node(subterm, [values[a] for a in subterm.arguments], one, vocabulary, sorts)
     return values[term]
+
+
+def _run_number(term: Term, one: OneInput, vocabulary: Vocabulary, sorts: dict[Term, Sort]) -> list[Any]:
+    """Return the codes of an output term as an answer to a real read-out."""
+    size = _size(sorts[term].shape, one)
+
+    def units(part: Term) -> list[Any]:
+        return _spread(_run(part, one, vocabulary, sorts), sorts[part], size)
+
+    def whole(part: Term) -> list[Any]:
+        return [int(whole_codes(np.array([cell], dtype=object))[0]) for cell in units(part)]
+
+    def choice(condition: Term, then: list[Any], otherwise: list[Any]) -> list[Any]:
+        return [a if holds else b for holds, a, b in zip(units(condition), then, otherwise, strict=True)]
+
+    return number_answer(term, units, whole, choice)
 
 
 def _stretch(cells: list[Any], n: int) -> list[Any]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from extract.vocabulary import SYMBOL_BASE
+from extract.vocabulary import SYMBOL_BASE, UNITS
 
 #: The code of "no symbol", written ``''``: equal to no token, before every symbol in order. Never ABSENT.
 NO_SYMBOL = SYMBOL_BASE - 1
 #: Means are integers in units of 1/720720 (the least common multiple of 1..16), rounded down. Fractions whose
 #: denominators multiply to at most 720720 stay distinct and in order, so comparing means is exact up to width 848.
-MEAN_SCALE = 720_720
+MEAN_SCALE = UNITS
 #: The six predicates of ``select``, read as ``key <predicate> query``.
 RELATIONS = ("==", "!=", "<", "<=", ">", ">=")
 

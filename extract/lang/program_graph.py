@@ -19,6 +19,7 @@ from extract.errors import ProgramError
 from extract.input_graph.building import canonical, distinct_rows, layers_of
 from extract.lang.batched import Batch, evaluate
 from extract.lang.machine import OPEN, Refused, TermMachine, read_terms
+from extract.lang.number_answers import counts_units, values_tell
 from extract.lang.sorts import check_program, sorts_of
 from extract.lang.terms import Program, Term
 from extract.readout import same_answers
@@ -139,6 +140,8 @@ def program_graph(
         return found if cell is None else found[:, cell : cell + 1]
 
     try:
+        if domain.readout.kind == "value" and not all(map(counts_units, program.terms())):
+            raise Refused("a whole number as the answer to a real read-out")
         reader = _AnswerReader(read_terms(*_terms(program, domain), length), length, cell)
     except Refused as refused:
         return _listed(listed, domain, graph, length, f"{refused} cannot be read from the left")
@@ -177,6 +180,8 @@ def read_pair(left: Program, right: Program, domain: Domain, length: int | None)
     """Return one machine of two programs' output terms, the left ones first, shared parts once. Raises: Refused."""
     if left.adapter != right.adapter or left.adapter in ("generate", "step"):
         raise Refused("a generated answer")
+    if not values_tell((left, right), domain.readout):
+        raise Refused("an if-then-else or a pair of fractions and whole numbers")
     pair = [_terms(program, domain) for program in (left, right)]
     return read_terms((*pair[0][0], *pair[1][0]), domain.vocabulary, pair[0][2] | pair[1][2], length)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from extract.readout import nearest_fractions
+
 #: Margins are rounded to this, so that they do not depend on how inputs were batched.
 _GRAIN = 2.0**-30
 _PAIR = 2
@@ -61,19 +63,19 @@ def multilabel_decisions(logits: Tensor, choices: Tensor, threshold: float, tie:
     return Decisions((distance > width).long(), margins.amin(dim=1), margins == 0)
 
 
-def value_decisions(outputs: Tensor, tolerance: float) -> tuple[Decisions, Tensor]:
-    """Say which whole number is within tolerance of each value. Shape: ``outputs`` [input, position].
+def value_decisions(outputs: Tensor, tolerance: float) -> Decisions:
+    """Say which simple fraction is within tolerance of each value. Shape: ``outputs`` [input, position].
 
-    Returns decisions, and whether there is such a number. ``picks`` are the nearest whole numbers.
-    Units:   the margin is the room between a value's distance to the nearest whole number and the tolerance.
+    ``picks`` are codes in units of 1/720720, or NO_NUMBER.
+    Units:   the margin is the room between a value's distance to the nearest fraction and the tolerance.
     """
     values = outputs.double()
-    picks = torch.round(values)
-    room = tolerance - (values - picks).abs()
+    codes, rooms, _ = nearest_fractions(values.numpy(), tolerance)
+    picks, room = torch.from_numpy(codes), torch.from_numpy(rooms)
     tied = ~(room.abs() > _tie_width(values, _GRAIN))
     least = torch.where(tied, torch.inf, room.abs()).amin(dim=1) if outputs.shape[1] else _no_decision(values)
     is_open = tied.all(dim=1) if outputs.shape[1] else torch.zeros(len(values), dtype=torch.bool)
-    return Decisions(picks, torch.where(is_open, 0.0, least), tied), room > 0
+    return Decisions(picks, torch.where(is_open, 0.0, least), tied)
 
 
 def _tie_width(values: Tensor, tie: float) -> Tensor:

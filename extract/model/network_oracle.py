@@ -24,7 +24,7 @@ from extract.model.prefixes import run_shared
 from extract.network import Network
 from extract.oracle import Oracle
 from extract.readout import Answers, Inputs, widen
-from extract.vocabulary import ABSENT, NOT_WHOLE, SYMBOL_BASE, UNDETERMINED, Codes
+from extract.vocabulary import ABSENT, UNDETERMINED, Codes
 
 #: Numbers held at once by one batch: larger ones leave the processor's cache and run at half the speed (measured) ...
 BATCH_CELLS = 1 << 20
@@ -213,12 +213,9 @@ class NetworkOracle(Oracle):
 
 
 def _as_numbers(outputs: Tensor, tolerance: float) -> tuple[Codes, NDArray[np.float64]]:
-    """Return the whole numbers that outputs [input, position] are, with their margins."""
-    made, is_whole = value_decisions(outputs, tolerance)
-    numbers = made.picks.numpy()
-    is_code = is_whole.numpy() & (np.abs(numbers) < SYMBOL_BASE)
-    codes = np.where(is_code, np.where(is_code, numbers, 0), NOT_WHOLE).astype(np.int32)
-    return np.where(made.tied.numpy(), np.int32(UNDETERMINED), codes), made.margins.numpy()
+    """Return the codes of the numbers that outputs [input, position] are, with their margins."""
+    made = value_decisions(outputs, tolerance)
+    return np.where(made.tied.numpy(), np.int32(UNDETERMINED), made.picks.numpy()), made.margins.numpy()
 
 
 def _key(inputs: Inputs, i: int) -> bytes:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from extract.lang.number_answers import number_answer
 from extract.lang.terms import Program, Term
 from extract.report.screen import grouped
 
+#: A mean that is an answer by itself: told, never evaluated.
+_FRACTION = "mean as a number"
 _RELATIONS = {
     "==": "equals", "!=": "differs from", "<": "is less than", "<=": "is at most", ">": "is greater than",
     ">=": "is at least",
@@ -29,6 +32,7 @@ _PHRASES = {
     "everywhere": "all positions", "keys_where": "the positions where {0}",
     "exists": "there are any of {0}", "selector_width": "the number of {0}",
     "sum_over": "the sum, over {0}, of {1}", "mean": "the mean (in units of 1/720720), over {0}, of {1}",
+    _FRACTION: "the mean, over {0}, of {1}",
     "min_over": "the least, over {0}, of {1}", "max_over": "the greatest, over {0}, of {1}",
     "first": "{1} at the first of {0}", "last": "{1} at the last of {0}",
     "count": "the number of positions where {0}", "all": "everywhere {0}", "any": "somewhere {0}",
@@ -172,8 +176,13 @@ _ANSWERS = {
 }
 
 
-def program_words(program: Program) -> list[str]:
-    """Return the program in words: shared parts first, then one sentence per output."""
+def program_words(program: Program, *, are_numbers: bool = False) -> list[str]:
+    """Return the program in words: shared parts first, then one sentence per output.
+
+    ``are_numbers``: the answer is a real number, of which a mean is the number itself, not one of units.
+    """
+    if are_numbers:
+        program = Program(program.adapter, tuple((name, _as_number(term)) for name, term in program.outputs))
     names: dict[Term, str] = {}
     lines = []
     for term in _shared(program):
@@ -189,6 +198,16 @@ def program_words(program: Program) -> list[str]:
         else:
             lines.append(f"{_ANSWERS[name if program.adapter == 'generate' else program.adapter]} {words}.")
     return lines
+
+
+def _as_number(term: Term) -> Term:
+    """Return an output to be told as a real number: its means, also those of branches, are fractions."""
+    return number_answer(
+        term,
+        lambda mean: Term(_FRACTION, mean.arguments),
+        lambda whole: whole,
+        lambda condition, then, otherwise: Term("if", (condition, then, otherwise)),
+    )
 
 
 def _shared(program: Program) -> list[Term]:

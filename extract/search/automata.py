@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from extract.domain import Domain
 from extract.oracle import Oracle, ProbeSet
 from extract.readout import Inputs
-from extract.vocabulary import NOT_WHOLE, UNDETERMINED
+from extract.vocabulary import NO_NUMBER, UNDETERMINED
 
 Letters = tuple[int, ...]
 Rows = NDArray[np.int64]
@@ -62,9 +62,10 @@ class LearnedMachine:
     machine: MooreMachine
     rows: tuple[tuple[int, ...], ...]
 
-    def of_cell(self, cell: int) -> MooreMachine:
-        """Return the smallest machine of one answer cell."""
-        outputs = tuple(None if o is None else self.rows[o][cell] for o in self.machine.outputs)
+    def of_cell(self, cell: int, unit: int = 1) -> MooreMachine:
+        """Return the smallest machine of one answer cell, with codes as multiples of a unit; what is none is open."""
+        codes = [None if o is None else self.rows[o][cell] for o in self.machine.outputs]
+        outputs = tuple(None if code is None or code % unit else code // unit for code in codes)
         return minimised(MooreMachine(self.machine.transitions, outputs))
 
 
@@ -105,7 +106,7 @@ class _Queries:
         values = self._oracle.answer(Inputs.of([(asked[i], offset) for i in inside])).values.tolist()
         for i, row in zip(inside, values, strict=True):
             answer = (row[len(fresh[i]) - 1],) if self._is_every else row
-            self._known[fresh[i]] = _UNKNOWN if {UNDETERMINED, NOT_WHOLE} & set(answer) else self.number(answer)
+            self._known[fresh[i]] = _UNKNOWN if {UNDETERMINED, NO_NUMBER} & set(answer) else self.number(answer)
 
     def _extended(self, string: Letters) -> Letters:
         missing = self._oracle.domain.min_length - len(string)
@@ -150,12 +151,12 @@ class _Sample:
         self.letters = table[np.maximum(inputs, 0)]
         self.wanted = np.full((len(inputs), inputs.shape[1] + 1), _UNKNOWN, dtype=np.int64)
         if domain.readout.at == "every":
-            for code in np.unique(values[values > NOT_WHOLE]).tolist():
+            for code in np.unique(values[values > NO_NUMBER]).tolist():
                 n_cells = min(values.shape[1], inputs.shape[1])
                 self.wanted[:, 1 : n_cells + 1][values[:, :n_cells] == code] = queries.number((code,))
         else:
             numbers = [
-                _UNKNOWN if {UNDETERMINED, NOT_WHOLE} & set(row) else queries.number(row) for row in values.tolist()
+                _UNKNOWN if {UNDETERMINED, NO_NUMBER} & set(row) else queries.number(row) for row in values.tolist()
             ]
             self.wanted[np.arange(len(inputs)), lengths] = numbers
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from extract.oracle import ProbeSet
 from extract.readout import Inputs, ReadOut, widen
-from extract.vocabulary import ABSENT, NOT_WHOLE, SYMBOL_BASE, Codes, Vocabulary
+from extract.vocabulary import ABSENT, NO_NUMBER, SYMBOL_BASE, Codes, Vocabulary
 
 Shape = Literal["whole", "position", "step"]
 SHAPES: tuple[Shape, ...] = ("whole", "position", "step")
@@ -83,7 +83,7 @@ def frame_of(
     values = np.where(codes >= SYMBOL_BASE, codes - SYMBOL_BASE, codes)
     values = np.where(valid, values, 0)
     answers = probes.answers.values
-    wanted = answers[(answers > NOT_WHOLE) & (np.abs(answers.astype(np.int64)) < SYMBOL_BASE)]
+    wanted = answers[(answers > NO_NUMBER) & (np.abs(answers.astype(np.int64)) < SYMBOL_BASE)]
     largest = max(int(np.abs(part).max(initial=0)) for part in (values, wanted))
     largest = max(largest, values.shape[1], care.shape[1], 16)
     # answers, sums over a sequence and products with small constants must fit

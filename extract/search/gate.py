@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import ProgramError
-from extract.lang.batched import Batch, evaluate_term
+from extract.lang.batched import Batch, evaluate_term, number_codes
 from extract.lang.cost import cost as term_cost
 from extract.lang.syntax import print_term
 from extract.lang.terms import Term
 from extract.oracle import Oracle, ProbeSet
+from extract.readout import widen
 from extract.search.builders import reading_effort
 from extract.search.completion import completed
 from extract.search.frame import Frame, frame_of
-from extract.search.goals import Goal, goals_of
+from extract.search.goals import Goal, answer_unit, goals_of, in_units
+from extract.vocabulary import ABSENT, NO_NUMBER, UNDETERMINED
 
 _MOST_KEPT = 12
 _MISSES_PER_TERM = 4
@@ -64,7 +66,8 @@ class Gate:
 
     ``batch`` is the gate set as programs see it, ``probe_batch`` the probes. ``learn`` adds inputs to the gate set and
     judges again what had passed. Terms are judged once each. ``prompts`` are the lengths of the prompts of probes and
-    gate, where the rest of each input was generated; such a gate does not learn.
+    gate, where the rest of each input was generated; such a gate does not learn. ``unit`` is what goals of a real
+    read-out count. An answer that is no number is no program's: the search looks elsewhere, and the verifier counts it.
     """
 
     def __init__(self, oracle: Oracle, probes: ProbeSet, gate: ProbeSet, prompts: Prompts | None = None) -> None:
@@ -72,8 +75,10 @@ class Gate:
         self.probes = probes
         vocabulary, readout = oracle.domain.vocabulary, oracle.domain.readout
         self._prompts: tuple[Lengths | None, Lengths | None] = (None, None) if prompts is None else prompts
-        self.frame = frame_of(probes, vocabulary, readout, self._prompts[0])
-        goals = goals_of(probes, self.frame, readout, vocabulary)
+        self.unit = answer_unit(readout, probes.answers.values, gate.answers.values)
+        counted = in_units(probes, self.unit)
+        self.frame = frame_of(counted, vocabulary, readout, self._prompts[0])
+        goals = goals_of(counted, self.frame, readout, vocabulary)
         self.states = [GoalState(goal, goal) for goal in goals]
         self.probe_batch = self._batch(probes, self.frame)
         self._seen: set[tuple[int, Term]] = set()
@@ -151,8 +156,9 @@ class Gate:
     def _ask(self, gate: ProbeSet) -> None:
         vocabulary, readout = self.oracle.domain.vocabulary, self.oracle.domain.readout
         self.gate = gate
-        frame = frame_of(gate, vocabulary, readout, self._prompts[1])
-        for state, goal in zip(self.states, goals_of(gate, frame, readout, vocabulary), strict=True):
+        counted = in_units(gate, self.unit)
+        frame = frame_of(counted, vocabulary, readout, self._prompts[1])
+        for state, goal in zip(self.states, goals_of(counted, frame, readout, vocabulary), strict=True):
             state.gate = goal
         self.batch = self._batch(gate, frame)
 
@@ -161,9 +167,19 @@ class Gate:
         return Batch(codes, probes.inputs.lengths, max(frame.care.shape[1], 1), frame.prompts)
 
     def _right(self, term: Term, batch: Batch, goal: Goal) -> NDArray[np.bool_]:
+        if self.oracle.domain.readout.kind == "value":
+            return self._right_number(term, batch, goal)
         values = evaluate_term(term, batch, self.oracle.domain.vocabulary)
         right = (np.broadcast_to(values, goal.codes.shape) == goal.codes) | ~goal.mask
         return np.asarray(right.all(axis=1))
+
+    def _right_number(self, term: Term, batch: Batch, goal: Goal) -> NDArray[np.bool_]:
+        """Compare a term with real answers as a program's answers are: whatever unit the goals count in."""
+        width = goal.codes.shape[1]
+        wanted = widen((self.probes if batch is self.probe_batch else self.gate).answers.values, width)[:, :width]
+        codes = np.broadcast_to(number_codes(term, batch, self.oracle.domain.vocabulary), wanted.shape)
+        is_open = (wanted == ABSENT) | (wanted == UNDETERMINED) | (wanted == NO_NUMBER)
+        return np.asarray(((codes == wanted) | is_open).all(axis=1))
 
     def _keep_partial(self, state: GoalState, scored: Scored, right: NDArray[np.bool_], *, fits_probes: bool) -> None:
         if fits_probes and len(state.misses) < _MOST_KEPT:

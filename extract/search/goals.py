@@ -1,11 +1,13 @@
 """Goals: what each output term must evaluate to on the probes, derived from the answers and the output adapter.
 
-A goal knows its kind, its shape and its target cells; it does not know which model gave them.
+A goal knows its kind, its shape and its target cells; it does not know which model gave them. Real answers are whole
+numbers to a goal wherever all of them are, so that everything that proposes integers proposes them; else they count
+units of 1/720720, which only a mean can give (``lang/number_answers.py``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +17,7 @@ from extract.lang.terms import Adapter
 from extract.oracle import ProbeSet
 from extract.readout import ReadOut, widen
 from extract.search.frame import Frame, Shape
-from extract.vocabulary import ABSENT, NOT_WHOLE, SYMBOL_BASE, UNDETERMINED, Codes, Vocabulary
+from extract.vocabulary import ABSENT, NO_NUMBER, SYMBOL_BASE, UNDETERMINED, UNITS, Codes, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,22 @@ def adapter_of(readout: ReadOut) -> Adapter:
     return "every" if readout.at == "every" else "value"
 
 
+def answer_unit(readout: ReadOut, *answers: Codes) -> int:
+    """Return what the goals of some answers count: whole numbers of a real read-out where they can, else its units."""
+    known = [codes[codes > NO_NUMBER] for codes in answers]
+    is_whole = readout.kind == "value" and all((codes % UNITS == 0).all() for codes in known)
+    return UNITS if is_whole else 1
+
+
+def in_units(probes: ProbeSet, unit: int) -> ProbeSet:
+    """Return probes with real answers as multiples of a unit; what is none is the answer of no program."""
+    if unit == 1:
+        return probes
+    values = probes.answers.values
+    whole = np.where(values % unit == 0, values // unit, NO_NUMBER).astype(np.int32)
+    return replace(probes, answers=replace(probes.answers, values=np.where(values > NO_NUMBER, whole, values)))
+
+
 def goals_of(probes: ProbeSet, frame: Frame, readout: ReadOut, vocabulary: Vocabulary) -> tuple[Goal, ...]:
     """Derive one goal per output of the program, in the order in which the program prints them."""
     values = probes.answers.values
@@ -68,7 +86,7 @@ def goals_of(probes: ProbeSet, frame: Frame, readout: ReadOut, vocabulary: Vocab
 
 
 def _goal(name: str, kind: Literal["I", "B"], shape: Shape, codes: Codes, frame: Frame) -> Goal:
-    is_open = (codes == UNDETERMINED) | (codes == NOT_WHOLE)  # no program answers what is not whole
+    is_open = (codes == UNDETERMINED) | (codes == NO_NUMBER)  # no program answers what is no number
     mask = frame.mask(shape) & ~is_open
     codes = np.where(is_open, np.int32(0), codes)
     wanted = codes[mask]

@@ -176,6 +176,7 @@ class Portfolio:
             at == "generate"
             or self.frame.prompts is not None
             or all(state.best_cost() <= _CHEAP for state in self.states)
+            or self._has_fractions
         ):
             return
         if at == "every" and not is_causal(self.oracle, self.gate.gate):
@@ -185,10 +186,15 @@ class Portfolio:
             return
         most = max(_LEAST_LISTING, domain.size // _INPUTS_PER_COST)
         for index, state in enumerate(self.states):
-            machine, is_whole = learned.of_cell(index), at != "every"
+            machine, is_whole = learned.of_cell(index, self.gate.unit), at != "every"
             for term in machine_terms(machine, domain, is_boolean=state.goal.kind == "B", is_whole=is_whole):
                 if term_cost(term) <= most:
                     self.consider(index, term, "automaton")
+
+    @property
+    def _has_fractions(self) -> bool:
+        """Whether the answers are numbers and not all whole: no constant and no sum of a term is one."""
+        return self.oracle.domain.readout.kind == "value" and self.gate.unit == 1
 
     def _grow_bank(self) -> Iterator[str]:
         bank = self._bank
@@ -323,7 +329,7 @@ class Portfolio:
             largest = max(int(vocabulary.token_codes[token]) for token in self.oracle.domain.alphabet)
             shown.update({largest, largest + 1} if 0 < largest < 1 << 20 else ())
         for state in self.states:
-            if state.goal.kind == "I":
+            if state.goal.kind == "I" and not self._has_fractions:
                 codes = state.goal.distinct_codes()
                 integers = [c for c in codes if abs(c) < 1 << 20]
                 shown.update(integers if len(integers) <= 8 else [max(integers)])

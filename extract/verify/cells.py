@@ -1,7 +1,7 @@
 """How an answer is kept compactly: one small cell per decision, and back to codes.
 
 An argmax cell is the index of the chosen output among the read-out's choices, one more for an absent cell; a
-multilabel answer is its labels as packed bits, a value the code of the whole number it is. This room knows the
+multilabel answer is its labels as packed bits, a value the code of the number it is. This room knows the
 read-out and no network.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.readout import ReadOut
-from extract.vocabulary import ABSENT, NOT_WHOLE, SYMBOL_BASE, Codes, Vocabulary
+from extract.readout import ReadOut, nearest_fractions
+from extract.vocabulary import ABSENT, Codes, Vocabulary
 
 Cells = NDArray[Any]
 
@@ -82,12 +82,9 @@ class CellFormat:
         return chosen[None, :], best - second
 
     def _numbers(self, values: NDArray[Any]) -> tuple[Cells, NDArray[Any]]:
-        """Return the codes of whole numbers within tolerance, and the room that is left or lacking."""
-        nearest = np.rint(values)
-        room = self.readout.tolerance - np.abs(values - nearest)
-        is_code = (room > 0) & (np.abs(nearest) < SYMBOL_BASE)
-        codes = np.where(is_code, np.where(is_code, nearest, 0), NOT_WHOLE).astype(np.int32)
-        return codes[None, :], np.abs(room)
+        """Return the codes of fractions within tolerance, and the room that is left or lacking for certain."""
+        codes, room, slip = nearest_fractions(values, self.readout.tolerance)
+        return codes[None, :], np.maximum(np.abs(room) - slip, 0)
 
     def decode(self, cells: Cells, n_decisions: int) -> Codes:
         """Return ``Answers.values`` rows of stored cells [row, cell]."""

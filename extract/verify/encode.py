@@ -11,14 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from extract.errors import BudgetError
+import numpy as np
+
+from extract.errors import BudgetError, ProgramError
 from extract.lang.elementwise import number
 from extract.lang.interpret import MOST_STEPS
+from extract.lang.number_answers import number_answer
+from extract.lang.sorts import Shape
 from extract.lang.terms import Program, Term
 from extract.readout import ReadOut
 from extract.verify.circuit import FALSE, TRUE, Circuit, Guarded, Literal, constant
 from extract.verify.symbolic import Integers, SymbolicInput
-from extract.vocabulary import ABSENT, Vocabulary
+from extract.vocabulary import ABSENT, Vocabulary, whole_codes
 
 #: A generated answer longer than this is not encoded: every output index is a cell of its own.
 _LONGEST_ANSWER = 256
@@ -161,7 +165,28 @@ def answer_cells(program: Program, circuit: Circuit, tokens: Sequence[Guarded], 
         return _generated_by_steps(program, circuit, tokens, facts)
     found = x.meaning(program.term())
     assert isinstance(found, Integers)
-    return list(x.integers(program.term(), "position" if program.adapter == "every" else "whole"))
+    shape: Shape = "position" if program.adapter == "every" else "whole"
+    if facts.readout.kind == "value":
+        return _numbers(program.term(), x, shape)
+    return list(x.integers(program.term(), shape))
+
+
+def _numbers(term: Term, x: SymbolicInput, shape: Shape) -> list[Guarded]:
+    """Return an output term's cells as answers to a real read-out. Raises: BudgetError where a number has no code."""
+
+    def whole(part: Term) -> list[Guarded]:
+        try:
+            return [
+                Guarded(cell.guards, tuple(whole_codes(np.array(cell.values, dtype=object)).tolist()))
+                for cell in x.integers(part, shape)
+            ]
+        except ProgramError as error:
+            raise BudgetError(error.line()) from error
+
+    def choice(condition: Term, then: list[Guarded], otherwise: list[Guarded]) -> list[Guarded]:
+        return list(map(x.circuit.select, x.booleans(condition, shape), then, otherwise))
+
+    return number_answer(term, lambda part: list(x.integers(part, shape)), whole, choice)
 
 
 def _generated(program: Program, circuit: Circuit, tokens: Sequence[Guarded], facts: Facts) -> list[Guarded]:

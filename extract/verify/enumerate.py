@@ -16,6 +16,7 @@ from extract.domain import Domain
 from extract.errors import DomainError
 from extract.network import Network
 from extract.progress import Progress
+from extract.readout import largest_denominator
 from extract.verify import sum_table
 from extract.verify.answer_table import REGION, AnswerTable, Slab, SlabWriter, empty_slab
 from extract.verify.budget import Costs, choose
@@ -153,7 +154,12 @@ class _Enumeration:
                 f"logits less than {self.network.tie:.3g} apart are tied: each is the sign, 1 or 0, of one answer",
             )
         if readout.kind == "value":
-            told += (f"a number and the network's value agree where they are at most {readout.tolerance:g} apart",)
+            most = largest_denominator(readout.tolerance)
+            kind = f"fractions with denominators up to {most}" if most > 1 else "whole"
+            told += (
+                f"a number and the network's value agree where they are at most {readout.tolerance:g} apart; "
+                f"numbers are {kind}",
+            )
         if a.rotary is not None:
             told += ("pow, sin and cos are good to 4 ulps too; rotations are by real angles",)
         return told

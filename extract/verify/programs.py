@@ -237,7 +237,7 @@ class ProgramComparer:
         if answers[0] == answers[1] or not domain.contains(tokens, domain.offsets[0]):
             raise SoundnessAlarm(
                 f"{domain.text_of(tokens)} was found to distinguish two programs, expected the interpreter to agree",
-                hint="both answer " + " ".join(domain.vocabulary.name(code) for code in answers[0]),
+                hint="both answer " + " ".join(domain.readout.text(code, domain.vocabulary) for code in answers[0]),
             )
         return Distinguished(tokens, domain.offsets[0], answers[0], answers[1])
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from extract.domain import Domain, InputGraph
 from extract.lang.machine import OPEN, TermMachine, compile_terms
+from extract.lang.number_answers import values_tell
 from extract.lang.sorts import sorts_of
 from extract.lang.terms import Program, Term
 
@@ -57,8 +58,11 @@ def read_together(left: Program, right: Program, domain: Domain, lengths: Sequen
 
 
 def _terms(left: Program, right: Program, domain: Domain) -> tuple[Term, ...] | None:
-    """The left output terms, then the right ones, all sequence-wide; None where the adapter is generated."""
+    """The left output terms, then the right ones, all sequence-wide; None where the adapter is generated,
+    or where equal values are not equal answers."""
     if left.adapter != right.adapter or left.adapter in ("generate", "step"):
+        return None
+    if not values_tell((left, right), domain.readout):
         return None
     if left.adapter == "multilabel":
         labels, never = domain.readout.labels(domain.vocabulary), Term("boolean", (), (0,))

@@ -230,7 +230,7 @@ def test_inputs_outside_the_domain_are_answered_or_refused() -> None:
 MISFITS: list[tuple[dict[str, Any], type[ExtractError], str]] = [
     ({"vocab": VOCAB[:5], "template": "{x}"}, SpecError, "vocab has 5 names, the embedding has 6 rows"),
     ({"outputs": ("x", "y")}, SpecError, "2 names, the network has 6 logits"),
-    ({"kind": "value"}, SpecError, "'value', but this network's outputs are logits"),
+    ({"kind": "value"}, SpecError, "'value', but the network has 6 outputs, expected one"),
     ({"max_length": 11}, DomainError, "length 9 take 11 tokens from offset 2, expected at most n_ctx = 12"),
     ({"offsets": (0, 9)}, DomainError, "length 2 take 4 tokens from offset 9"),
     ({"at": "generate", "max_new": 6}, DomainError, "take 6 tokens and 5 generated ones from offset 2"),

@@ -92,3 +92,11 @@ def test_another_spec_is_refused_and_a_missing_one_is_said(tmp_path: Path) -> No
 def test_a_result_without_a_program_has_nothing_to_explain() -> None:
     with pytest.raises(ResultError, match="no program"):
         explain(Report(status="error", run=RUN))
+
+
+def test_a_mean_that_is_the_answer_is_told_as_a_number() -> None:
+    program = parse_program("x = mean(upto, int(tokens == 'a'))\noutput = x if indices < 2 else x + 1\n", "every")
+    (told,) = program_words(program, are_numbers=True)[-1:]
+    assert told.startswith("The answer at each position is (the mean, over the positions up to it, of")
+    assert "in units of 1/720720" in told.split("otherwise")[1]
+    assert "in units" in program_words(program)[0]
