@@ -163,7 +163,7 @@ def test_the_checkers_bounds_never_confirm_what_is_false(remote: int, tmp_path: 
                 by_letter = rng.random() < 0.6
                 part = (part.at(n, letter) if by_letter else part.counting([letter], 0, 5, n % 3, is_more)) or part
             tokens = check.task.alphabet[part.all()]
-            cells, _, _ = check.model.answers(tokens, 2, tokens)
+            cells, *_ = check.model.answers(tokens, 2, tokens)
             same = bool((cells == cells[0]).all())
             found = check.bounded(part, cells[0].tolist(), [int(rng.integers(1, 4)), [1] if n % 2 else []])
             assert same or not found
@@ -179,7 +179,7 @@ def test_a_claim_without_memory_is_not_confirmed(tmp_path: Path) -> None:
         part = part.at(place, 0)
     assert part is not None and part.size() == 1
     tokens = check.task.alphabet[part.all()]
-    cells, _, _ = check.model.answers(tokens, 2, tokens)
+    cells, *_ = check.model.answers(tokens, 2, tokens)
     assert check.bounded(part, cells[0].tolist(), [1, []])
     assert not check.bounded(part, cells[0].tolist())
     flipped, codes = cells[0].copy(), check.task.output_codes[check.task.choices]
