@@ -28,9 +28,10 @@ from extract.formats import load_checkpoint
 from extract.lang.interpret import answer
 from extract.lang.promise import compile_promise
 from extract.lang.syntax import parse_program
+from extract.lang.terms import Program
 from extract.model.network_oracle import NetworkOracle
 from extract.network import Network
-from extract.outcome import Certified
+from extract.outcome import Certified, Verdict
 from extract.progress import Silent
 from extract.spec import load_spec
 from extract.verify.care import CAREFUL, PRECISE, QUICK, Care, CareStages
@@ -201,25 +202,38 @@ def check_checker(world: World) -> int:
     return n_sure
 
 
-def check_verdict(world: World) -> None:
-    """Enumerate, judge a program, write the certificate, check it; every count is held to the truth."""
-    network, domain = world.network, world.domain
-    oracle, table = NetworkOracle(network, domain), enumerate_model(network, domain, progress=Silent())
-    program = parse_program(world.text, world.adapter)  # type: ignore[arg-type]
-    comparison, found = compare(program, table, domain), verdict(program, table, domain, oracle)
-    agree = differ = 0
+def tally_of(world: World, program: Program) -> tuple[int, int]:
+    """Count the inputs on which a program and the exact answers agree and differ; a tie is the first of equals."""
+    domain, agree, differ = world.domain, 0, 0
     for length, offset in world.pairs:
         for row, decisions in zip(world.tokens(length), world.truth[length, offset], strict=True):
             codes = tuple(int(domain.vocabulary.token_codes[t]) for t in row)
             same = list(answer(program, codes, domain, domain.readout)) == world.cells(decisions)
             agree, differ = agree + same, differ + (not same)
-    tally = comparison.tally
-    assert tally.total == domain.size == agree + differ
-    assert tally.agree <= agree and tally.disagree <= differ
-    assert not isinstance(found, Certified) or agree == domain.size
+    return agree, differ
+
+
+def judged(world: World) -> tuple[Verdict, Program, bytes]:
+    """Enumerate, judge the world's program, and write the certificate."""
+    network, domain = world.network, world.domain
+    oracle, table = NetworkOracle(network, domain), enumerate_model(network, domain, progress=Silent())
+    program = parse_program(world.text, world.adapter)  # type: ignore[arg-type]
+    found = verdict(program, table, domain, oracle)
     assert found.certificate is not None
-    listed = counterexamples_of(program, oracle, comparison.first)
+    listed = counterexamples_of(program, oracle, compare(program, table, domain).first)
     data = certificate_bytes(found.certificate, domain, model=network, spec_digest=world.digest, counterexamples=listed)
+    return found, program, data
+
+
+def check_verdict(world: World) -> None:
+    """Hold every count of a verdict to the truth, and have its certificate checked."""
+    found, program, data = judged(world)
+    agree, differ = tally_of(world, program)
+    assert found.certificate is not None
+    tally = found.certificate.tally
+    assert tally.total == world.domain.size == agree + differ
+    assert tally.agree <= agree and tally.disagree <= differ
+    assert not isinstance(found, Certified) or agree == world.domain.size
     path = world.folder / "cert.json"
     path.write_bytes(data)
     result = check_certificate(path, world.folder, full=True)
