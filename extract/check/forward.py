@@ -20,8 +20,6 @@ Ids = NDArray[np.int64]
 
 #: Unit roundoff of binary64 and binary32.
 DOUBLE, SINGLE = 2.0**-53, 2.0**-24
-#: What underflow loses of a result, over the unit roundoff: beside a size, it makes every rounding bound cover it.
-_LOST = {DOUBLE: 2.0**-1022 / DOUBLE, SINGLE: 2.0**-126 / SINGLE}
 #: Covers second-order terms and the rounding of the bounds themselves.
 _SLACK = 1.01
 #: Least and greatest slope of each activation.
@@ -120,7 +118,9 @@ class Forward:
     """A network ready to be evaluated, with what its error bounds need."""
 
     def __init__(self, weights: Weights, unit: float = DOUBLE) -> None:
-        self.weights, self.unit, self._d, self._lost = weights, unit, weights.embed.shape[1], _LOST[unit]
+        self.weights, self.unit, self._d = weights, unit, weights.embed.shape[1]
+        # what underflow loses over the unit roundoff: beside a size, it makes every rounding bound cover it
+        self._lost = (2.0**-1022 if unit == DOUBLE else 2.0**-126) / unit
         if not weights.is_plain:
             raise ValueError("the bounds in this norm are for GPT-2's kind of network")
         pairs = zip(weights.layers, weights.attention_scale, strict=True)

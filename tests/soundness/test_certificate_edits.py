@@ -145,8 +145,8 @@ def assert_true(world: World, value: Value) -> None:
 def test_what_is_accepted_is_true(seed: int, tmp_path: Path) -> None:
     world = World(tmp_path, seed)
     value: Value = json.loads(judged(world)[2])
-    if not check(tmp_path, value).accepted:
-        pytest.skip("the checker's own bounds are too wide to confirm this one")
+    made = check(tmp_path, value)
+    assert made.accepted or made.is_doubt, made.reasons
     n_edited = n_rejected = 0
     for number in range(N_EDITS):
         edited, draw = copy.deepcopy(value), random.Random(1000 * seed + number)
