@@ -88,27 +88,21 @@ def network_of(parts: Parts, seed: int, d_vocab: int = 4, n_ctx: int = 10, **siz
 
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "gelu_tanh", "gelu_erf", "silu", "solu")
 
+#: What a part may be, as often as it is listed.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "n_layers": (1, 2), "attention": ("bidirectional", "causal"), "norm": ("layernorm", "rms", "none"),
+    "norm_place": ("before", "after"), "has_final_norm": (False, True), "activation": ACTIVATIONS,
+    "has_mlp": (True, True, False), "has_gate": (False, True), "has_hidden_norm": (False, True),
+    "positions": ("learned", "sinusoidal", "rotary", "none"), "rotary_dims": (4, 2),
+    "pairing": ("halves", "neighbours"), "softmax_share": (1.0, 0.25), "masked_token": (None, 3),
+    "embed_scale": (1.0, 2.5), "has_embed_bias": (False, True), "has_key_norms": (False, True),
+    "head": (None, "gelu_erf", "relu"), "n_kv_heads": (2, 1), "spread": (0.5, 1.5),
+}  # fmt: skip
+
 #: Any combination of parts.
-parts: st.SearchStrategy[Parts] = st.builds(
-    Parts,
-    n_layers=st.integers(1, 2),
-    attention=st.sampled_from(("bidirectional", "causal")),
-    norm=st.sampled_from(("layernorm", "rms", "none")),
-    norm_place=st.sampled_from(("before", "after")),
-    has_final_norm=st.booleans(),
-    activation=st.sampled_from(ACTIVATIONS),
-    has_mlp=st.sampled_from((True, True, False)),
-    has_gate=st.booleans(),
-    has_hidden_norm=st.booleans(),
-    positions=st.sampled_from(("learned", "sinusoidal", "rotary", "none")),
-    rotary_dims=st.sampled_from((4, 2)),
-    pairing=st.sampled_from(("halves", "neighbours")),
-    softmax_share=st.sampled_from((1.0, 0.25)),
-    masked_token=st.sampled_from((None, 3)),
-    embed_scale=st.sampled_from((1.0, 2.5)),
-    has_embed_bias=st.booleans(),
-    has_key_norms=st.booleans(),
-    head=st.sampled_from((None, "gelu_erf", "relu")),
-    n_kv_heads=st.sampled_from((2, 1)),
-    spread=st.sampled_from((0.5, 1.5)),
-)
+parts: st.SearchStrategy[Parts] = st.builds(Parts, **{name: st.sampled_from(few) for name, few in CHOICES.items()})
+
+
+def drawn_parts(rng: np.random.Generator) -> Parts:
+    """Draw any combination of parts."""
+    return Parts(**{name: few[int(rng.integers(len(few)))] for name, few in CHOICES.items()})

@@ -1,4 +1,4 @@
-"""What every test shares: one thread, two hypothesis profiles, the real checkpoints where they are present."""
+"""What every test shares: one thread, three hypothesis profiles, the real checkpoints where they are present."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SHARED = ROOT.parent / "shared" / "checkpoints"
 
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("few", settings.get_profile("ci"), max_examples=12)  # for mutation testing
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 

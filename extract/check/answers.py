@@ -99,6 +99,13 @@ class Model:
         two = np.partition(chosen, -2, axis=-1)
         return self.task.choices[best], two[..., -1] - two[..., -2]
 
+    def _along(self, written: Any, offset: int, first: int) -> tuple[Floats, Floats]:
+        """Logits and bounds at every position from ``first`` on, each of the sequence that ends there."""
+        if self.forward.weights.attention == "causal":
+            return self.forward.logits(written, offset, first)
+        ends = [self.forward.logits(written[:, : i + 1], offset, i) for i in range(first, written.shape[1])]
+        return np.concatenate([x for x, _ in ends], axis=1), np.concatenate([e for _, e in ends], axis=2)
+
     def _generate(self, prompts: Any, offset: int, draft: Ints, width: int) -> Answered:
         """Decode greedily: guess the whole sequence, keep what the model confirms, guess again from there."""
         task, n, first = self.task, len(prompts), prompts.shape[1] - 1
@@ -112,7 +119,7 @@ class Model:
             seen = int(lengths[rows].max(initial=1))
             while len(rows):
                 written = np.column_stack([prompts[rows], ids[rows, : seen - 1]])
-                logits, bound = self.forward.logits(written, offset, first)
+                logits, bound = self._along(written, offset, first)
                 best, margin = self._top(logits)
                 top = fed[best]
                 ended = np.cumsum(top == stop, axis=1) - (top == stop) > 0

@@ -160,7 +160,7 @@ class BoxCheck:
             cells, margin, bound, _ = self.model.answers(tokens, self.offset, tokens)
             same, sure = (cells == said).all(axis=1), margin > bound
             agree, differ = agree + int((same & sure).sum()), differ + int((~same & sure).sum())
-            doubtful += int((margin <= 1000 * bound + 1e-6).sum())
+            doubtful += int((~(margin > 1000 * bound + 1e-6)).sum())
             least = min(least, float((margin + 2 * bound)[sure].min(initial=math.inf)))
         fits = (
             node[2] <= agree

@@ -253,7 +253,7 @@ class _Check:
             is_finite = counts[0] + counts[1] > 0 and not self.model.is_endless(r["length"])
             is_margin = type(r["min_margin"]) is float and r["min_margin"] > 0 if is_finite else r["min_margin"] is None
             # inputs that differ in one cell and leave another open have no margin
-            is_margin = is_margin or (r["min_margin"] is None and counts[0] == 0 < counts[2])
+            is_margin = is_margin or (r["min_margin"] is None and counts[0] == 0)
             self.reject(is_margin, f"{_place(r)}: min_margin {r['min_margin']} does not go with its counts")
             sums, last, end = [a + b for a, b in zip(sums, counts, strict=True)], key, stop
         self.n_differ, fragile, taken = sums[1], sums[2], {(r["length"], r["offset"]) for r in self.regions}
@@ -373,7 +373,7 @@ class _Check:
             self.reject(len(found) <= r["disagree"] + r["undecided"] and agree <= r["agree"] + r["undecided"], text)
             return
         self.n_whole += 1
-        doubtful = int((margin <= _LOOSER * bound + self.bound).sum())
+        doubtful = int((~(margin > _LOOSER * bound + self.bound)).sum())  # a bound that is no number decides nothing
         is_counted = agree >= r["agree"] and len(found) >= r["disagree"] and r["undecided"] <= doubtful
         text = f"{place}: {agree} agree and {len(found)} differ, claimed {r['agree']} and {r['disagree']}"
         self.reject(is_counted, text)

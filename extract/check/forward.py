@@ -1,8 +1,9 @@
 """The checker's own forward pass: float64 numpy, with a running bound on the rounding error of every token's vector.
 
 Beside each vector goes one number, a bound in the Euclidean norm on the distance between the real-arithmetic value of
-the stored weights and any evaluation with unit roundoff ``unit``, summed in any order. Prompts that share a prefix
-share its nodes. Assumed: exp, tanh and erf to four units in the last place, and no overflow.
+the stored weights and any evaluation with unit roundoff ``unit``, summed in any order; results below the least normal
+number may be lost. Prompts that share a prefix share its nodes. Assumed: exp, tanh and erf to four units in the last
+place, and no overflow.
 """
 
 from __future__ import annotations
@@ -43,13 +44,14 @@ class Linear:
     Shapes: ``weight`` [group, d_model, width], ``bias`` [group, 1, width]; ``gain`` (spectral norm) [group, 1].
     """
 
-    def __init__(self, norm: Pair, part: Floats, bias: Floats) -> None:
+    def __init__(self, norm: Pair, part: Floats, bias: Floats, lost: float) -> None:
         bias = bias[:, None]
         self.weight = norm[0][:, None] * part
         self.bias = (norm[1] @ part)[:, None, :] + bias
         self.gain = _spectral(self.weight)[:, None]
         constant = np.linalg.norm((np.abs(norm[1]) @ np.abs(part))[:, None, :] + np.abs(bias), axis=-1)
-        self._absolute, self._constant = _spectral(np.abs(self.weight))[:, None], constant
+        self._absolute = _spectral(np.abs(self.weight))[:, None] + lost * part.size
+        self._constant = constant + lost * part.size * (2 + float(np.abs(part).max(initial=0.0)))
 
     def local(self, size: float) -> Floats:
         """Return the rounding error per gamma for z of at most a norm. Shape: [group, 1]."""
@@ -91,16 +93,17 @@ class Nodes:
 class _Layer:
     """One block with its norm folded in, and the spectral norms its error bounds need, by head where it has heads."""
 
-    def __init__(self, w: Weights, layer: Layer, scale: float) -> None:
+    def __init__(self, w: Weights, layer: Layer, scale: float, lost: float) -> None:
         d, by_head = layer.W_O.shape[2], layer.W_O
         self.scale = scale
         self.attn_proj, self.mlp_proj = (by_head.reshape(-1, d), layer.b_O), (layer.W_out, layer.b_out)
         maps = (layer.W_Q, layer.b_Q), (layer.W_K, layer.b_K), (layer.W_V, layer.b_V)
-        self.qkv = [Linear(gain_of(layer.norm_attention, d), *pair) for pair in maps]
-        self.into = Linear(gain_of(layer.norm_mlp, d), layer.W_in[None], layer.b_in[None])
+        self.qkv = [Linear(gain_of(layer.norm_attention, d), *pair, lost) for pair in maps]
+        self.into = Linear(gain_of(layer.norm_mlp, d), layer.W_in[None], layer.b_in[None], lost)
         self.out, self.value_out = _spectral(by_head)[:, None], _spectral(self.qkv[2].weight @ by_head)[:, None]
         self.sizes = [
-            (float(_spectral(np.abs(m))), float(np.linalg.norm(b))) for m, b in (self.attn_proj, self.mlp_proj)
+            (float(_spectral(np.abs(m))), float(np.linalg.norm(b)) + lost * m.size)
+            for m, b in (self.attn_proj, self.mlp_proj)
         ]
         low, high = _SLOPES[w.activation or "relu"]
         if w.activation is None:
@@ -116,16 +119,20 @@ class Forward:
 
     def __init__(self, weights: Weights, unit: float = DOUBLE) -> None:
         self.weights, self.unit, self._d = weights, unit, weights.embed.shape[1]
+        # what underflow loses over the unit roundoff: beside a size, it makes every rounding bound cover it
+        self._lost = (2.0**-1022 if unit == DOUBLE else 2.0**-126) / unit
         if not weights.is_plain:
             raise ValueError("the bounds in this norm are for GPT-2's kind of network")
-        self.layers = [_Layer(weights, *pair) for pair in zip(weights.layers, weights.attention_scale, strict=True)]
+        pairs = zip(weights.layers, weights.attention_scale, strict=True)
+        self.layers = [_Layer(weights, *pair, self._lost) for pair in pairs]
         norm, unembed = gain_of(weights.norm_final, self._d), weights.W_U
-        self._final = Linear(norm, unembed[None], weights.b_U[None])
+        self._final = Linear(norm, unembed[None], weights.b_U[None], self._lost)
         columns = self._final.weight[0]
         squares = (columns * columns).sum(axis=0)
         apart = squares[:, None] + squares - 2 * columns.T @ columns
         self._reach = math.sqrt(apart.max() + 1e-9 * squares.max()), math.sqrt(squares.max())
         self._constant = float((np.abs(norm[1]) @ np.abs(unembed) + np.abs(weights.b_U)).max())
+        self._constant += self._lost * self._d * (2 + float(np.abs(unembed).max()))
 
     def gamma(self, n: int) -> float:
         """Return the relative error of n roundings."""
@@ -142,7 +149,8 @@ class Forward:
             return x, error
         centred = x - x.mean(axis=1, keepdims=True)
         spread = np.sqrt((centred * centred).mean(axis=1) + eps)
-        inner = error + self.gamma(d + 3) * (np.linalg.norm(x, axis=1) + 2 * error)
+        inner = error + self.gamma(d + 3) * (np.linalg.norm(x, axis=1) + 2 * error + self._lost * d)
+        inner = inner if eps > self._lost * d else np.full_like(inner, np.inf)
         least = np.maximum(spread - 2 * inner / math.sqrt(d), math.sqrt(eps))
         return centred / spread[:, None], _SLACK * inner / least + self.gamma(d + 8) * math.sqrt(d)
 
@@ -176,15 +184,17 @@ class Forward:
             away = np.sqrt(np.einsum("hmpd,hmpd->hmp", values, values))
             drift = ez[here, None] * by_query[:, path] + by_key[:, here, None] * ez[path]
             drift += slip[0][..., None] * own_k + slip[1][..., None] * own_q
-            drift += self.gamma(k.shape[2] + 3) * own_q * own_k + 3 * eq[:, here, None] * ek[:, path]
+            drift += (
+                self.gamma(k.shape[2] + 3) * (own_q * own_k + self._lost * self._d)
+                + 3 * eq[:, here, None] * ek[:, path]
+            )
             drift = _SLACK * abs(scale) * drift - self.gamma(2) * scores + self.gamma(n_keys + 12)
             # a mean of values moves by the mean of (e^drift - 1) times their distance from it, over the new total
             rise = pattern * np.expm1(np.minimum(drift, 300.0))
             total = np.where(drift.max(axis=2) < 300.0, rise.sum(axis=2), np.inf)
             room = np.where(total < 0.5, 1 - np.minimum(total, 0.5), 0.0)
-            moved = (rise * away).sum(axis=2) + self.gamma(n_keys + 3) * (
-                pattern * own_k * 0 + pattern * nv[:, path]
-            ).sum(axis=2)
+            whole = (pattern * nv[:, path]).sum(axis=2) + self._lost * (nv[:, path].max(axis=2) + self._d)
+            moved = (rise * away).sum(axis=2) + self.gamma(n_keys + 3) * whole
             by_source = ((pattern + rise) * ez[path]).sum(axis=2)
             with np.errstate(divide="ignore", invalid="ignore"):
                 part = (layer.out * (moved + slip[2]) + layer.value_out * by_source) / room
@@ -196,7 +206,7 @@ class Forward:
     def _mlp(self, z: Floats, ez: Floats, layer: _Layer) -> tuple[Floats, Floats]:
         hidden, (size, constant), (weight, bias) = layer.into(z)[0], layer.sizes[1], layer.mlp_proj
         local = 1.13 * self.gamma(self._d + 6) * layer.into.local(self.size(z, ez))[0]
-        local = local + self.gamma(16) * np.linalg.norm(hidden, axis=1)
+        local = local + self.gamma(16) * (np.linalg.norm(hidden, axis=1) + self._lost * hidden.shape[1])
         active = self.activate(hidden)
         error = layer.slope * ez + layer.back * local
         rounding = self.gamma(len(weight) + 1) * (np.linalg.norm(active, axis=1) * size + constant)
@@ -204,7 +214,7 @@ class Forward:
 
     def _add(self, x: Floats, e: Floats, part: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
         total = x + part[0]
-        return total, _SLACK * (e + part[1] + self.unit * np.linalg.norm(total, axis=1))
+        return total, _SLACK * (e + part[1] + self.unit * (np.linalg.norm(total, axis=1) + self._lost * self._d))
 
     def logits(self, prompts: NDArray[np.int32], offset: int, first: int) -> tuple[Floats, Floats]:
         """Evaluate prompts of one length; return the logits from position ``first`` on, and two bounds of their errors.
@@ -214,7 +224,7 @@ class Forward:
         """
         w, nodes = self.weights, Nodes.of(prompts, len(self.weights.embed))
         x = w.embed[nodes.tokens] + w.places[nodes.places + offset]
-        e = _SLACK * self.unit * np.linalg.norm(x, axis=1)
+        e = _SLACK * self.unit * (np.linalg.norm(x, axis=1) + self._lost * self._d)
         for layer in self.layers:
             x, e = self._add(x, e, self._attention(*self.normalise(x, e), nodes, layer))
             if w.activation is not None:
@@ -222,6 +232,6 @@ class Forward:
         read = nodes.leaf[:, first:]
         z, ez = self.normalise(x[read.reshape(-1)], e[read.reshape(-1)])
         apart, alone = self._reach
-        local = self.gamma(self._d + 6) * (self.size(z, ez) * alone + self._constant)
+        local = self.gamma(self._d + 6) * (self.size(z, ez) * (alone + self._lost * self._d) + self._constant)
         bound = np.stack([apart * ez + 2 * local, alone * ez + local]) * _SLACK
         return self._final(z)[0].reshape(*read.shape, -1), bound.reshape(2, *read.shape)

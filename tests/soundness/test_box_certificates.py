@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from extract import stages_verify
 from extract.certificate_file import seal
 from extract.check import boxes
 from extract.check.check import CheckResult, check_certificate
@@ -33,6 +34,7 @@ def verified(folder: Path, program: str, has_lists: bool = False, **options: Any
         **options,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages_verify, "_PATIENCE", 1000)  # work is the limit: a slow machine decides as much
         if not has_lists:
             patch.setattr(box_proof, "SMALL_WORK", 0)
             patch.setattr(box_proof, "LISTED_WORK", 0)

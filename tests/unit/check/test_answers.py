@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extract.check.answers import Model, program_answers
-from extract.check.forward import Forward
+from extract.check.anykind import forward_of
+from extract.check.forward import DOUBLE, Forward
 from extract.check.program import parse
 from extract.check.reader import read_network
 from extract.check.spec import read_task
@@ -26,7 +27,7 @@ from extract.spec import load_spec
 from extract.vocabulary import ABSENT
 from tests.laws.terms import NUMBERS, SYMBOLS
 from tests.laws.test_emit import drawn_program
-from tests.networks import random_network, write_gpt2
+from tests.networks import random_network, write_gpt2, write_neutral
 
 NAMES = ["b", "a", "c", "<bos>", "<eos>"]
 READOUTS: dict[str, dict[str, Any]] = {
@@ -65,6 +66,28 @@ def test_the_model_answers_as_the_oracle_says(name: str, offset: int, tmp_path: 
             assert same_answers(cells.astype(np.int32), expected.values).all()
             assert np.allclose(margins, expected.margins, atol=1e-4)
             assert (bounds < 1e-6).all()
+
+
+def test_generation_looks_both_ways_where_the_network_does(tmp_path: Path) -> None:
+    """With bidirectional attention every token written changes what earlier positions hold."""
+    table = {"min_length": 1, "max_length": 3, "template": "<bos> {x}"}
+    readout = {"at": "generate", "stop": "<eos>", "max_new": 4}
+    spec = {"version": 1, "tokens": {"vocab": NAMES}, "domain": table, "readout": readout}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    domain = build_domain(load_spec(tmp_path / "spec.json").spec, compile_promise)
+    task, n_several = read_task(tmp_path / "spec.json", 3, [0]), 0
+    for seed in range(4):
+        network = random_network(seed, n_layers=2, n_ctx=12, attention="bidirectional")
+        model = Model(task, forward_of(read_network(write_neutral(network, tmp_path)), DOUBLE))
+        tokens = domain.tokens(3, 0, domain.size_at(3))
+        expected = NetworkOracle(network, domain).answer(Inputs.of([(tuple(map(int, row)), 0) for row in tokens]))
+        for draft in (np.full((len(tokens), 4), ABSENT), np.full((len(tokens), 4), 1 << 30), expected.values):
+            drafted = np.pad(draft, ((0, 0), (0, 4 - draft.shape[1])), constant_values=ABSENT).astype(np.int64)
+            cells, margins, _, _ = model.answers(tokens.astype(np.int64), 0, drafted)
+            assert same_answers(cells.astype(np.int32), expected.values).all()
+            assert np.allclose(margins, expected.margins, atol=1e-6)
+        n_several += int((expected.values != ABSENT).sum() > 2 * len(tokens))
+    assert n_several > 1
 
 
 READ: dict[str, dict[str, Any]] = {
