@@ -68,6 +68,14 @@ def test_closed_standard_output_is_74(task: Path, tmp_path: Path) -> None:
     assert done.returncode == 74, done.stderr
 
 
+def test_a_closed_standard_error_is_open_for_the_solver(tmp_path: Path) -> None:
+    """The solver's process used to inherit no standard error, and did not come up without one."""
+    shipped = ROOT / "benchmarks" / "checkpoints" / "majority"
+    done = shell(f"extract run {shipped} --json 2>&-", tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert json.loads(done.stdout)["search"]["rivals"]
+
+
 @pytest.mark.parametrize("command", ["--help", "spec schema", "inspect TASK --json"])
 def test_a_reader_that_has_gone_is_141_and_quiet(command: str, task: Path, tmp_path: Path) -> None:
     line = f"(sleep 0.2; extract {command.replace('TASK', str(task))}; echo $? >&2) | exec true"
