@@ -1,0 +1,149 @@
+"""Every small change of a module: comparisons turned, sums without a term, guards removed, constants off by a little.
+
+A mutant is one such change and a line that says which. What only words (messages, docstrings,
+annotations) would change is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+_TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+}  # fmt: skip
+_REVERSED: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt,
+}  # fmt: skip
+_OTHER: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Add, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
+}  # fmt: skip
+_NAMES = {
+    "min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "any": "all", "all": "any",
+    "argmax": "argmin", "argmin": "argmax", "floor": "ceil", "ceil": "floor", "zeros": "ones", "ones": "zeros",
+}  # fmt: skip
+#: Calls that note or raise a reason: dropping one is dropping a guard.
+_GUARDS = {"_require", "reject", "doubt"}
+Edit = Callable[[ast.AST], ast.AST]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: the path of its module, the line, what is changed, and which node and edit of it that is."""
+
+    path: str
+    line: int
+    what: str
+    place: tuple[int, int]
+
+    def text(self, source: str) -> str:
+        """Return the whole text of the changed module, from its source."""
+        tree = ast.parse(source)
+        target, is_code = next(pair for i, pair in enumerate(_walk(tree)) if i == self.place[0])
+        _, edit = list(_edits(target) if is_code else ())[self.place[1]]
+        new = edit(target)
+        for parent in ast.walk(tree) if new is not target else ():
+            for name, value in ast.iter_fields(parent):
+                if value is target:
+                    setattr(parent, name, new)
+                elif isinstance(value, list):
+                    value[:] = [new if item is target else item for item in value]
+        return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def mutants(path: str, source: str) -> list[Mutant]:
+    """Return every mutant of a module, in the order of its text."""
+    return [
+        Mutant(path, getattr(node, "lineno", 0), f"{what}: {_short(node)}", (index, number))
+        for index, (node, is_code) in enumerate(_walk(ast.parse(source)))
+        if is_code
+        for number, (what, _) in enumerate(_edits(node))
+    ]
+
+
+def _short(node: ast.AST) -> str:
+    text = " ".join(ast.unparse(node).split())
+    return text if len(text) < 90 else text[:87] + "..."
+
+
+def _walk(node: ast.AST, is_code: bool = True) -> Iterator[tuple[ast.AST, bool]]:
+    """Every node in a fixed order, and whether it computes something."""
+    yield node, is_code
+    for name, value in ast.iter_fields(node):
+        inside = is_code and name not in ("annotation", "returns", "decorator_list")
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                is_words = isinstance(child, ast.JoinedStr) or (isinstance(node, ast.Raise) and name == "exc")
+                is_words |= isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+                yield from _walk(child, inside and not is_words)
+
+
+def _edits(node: ast.AST) -> Iterator[tuple[str, Edit]]:
+    if isinstance(node, ast.Compare):
+        for i in range(len(node.ops)):
+            yield "comparison", partial(_with_op, i=i, ops=_TURNED)
+            if type(node.ops[i]) in _REVERSED:
+                yield "comparison reversed", partial(_with_op, i=i, ops=_REVERSED)
+    elif isinstance(node, ast.BinOp):
+        if type(node.op) in _OTHER:
+            yield "operator", lambda n: ast.BinOp(n.left, _OTHER[type(n.op)](), n.right)  # type: ignore[attr-defined]
+        if isinstance(node.op, ast.Add | ast.Sub | ast.BitAnd | ast.BitOr):
+            yield "without its right term", lambda n: n.left  # type: ignore[attr-defined]
+            if isinstance(node.op, ast.Add | ast.BitAnd | ast.BitOr):
+                yield "without its left term", lambda n: n.right  # type: ignore[attr-defined]
+    elif isinstance(node, ast.BoolOp):
+        yield "and for or", lambda n: ast.BoolOp(ast.Or() if isinstance(n.op, ast.And) else ast.And(), n.values)  # type: ignore[attr-defined]
+        for i in range(len(node.values)):
+            yield f"without condition {i}", lambda n, i=i: _without(n, i)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub | ast.Invert):
+        yield "without its sign", lambda n: n.operand  # type: ignore[attr-defined]
+    elif isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
+        value = node.value
+        new = (not value) if type(value) is bool else value + 1 if type(value) is int else value * 2 or 1.0
+        yield "constant", lambda n, new=new: ast.Constant(new)
+    else:
+        yield from _larger_edits(node)
+
+
+def _larger_edits(node: ast.AST) -> Iterator[tuple[str, Edit]]:
+    if isinstance(node, ast.Name) and node.id in _NAMES:
+        yield "name", lambda n: ast.Name(_NAMES[n.id], n.ctx)  # type: ignore[attr-defined]
+    elif isinstance(node, ast.Attribute) and node.attr in _NAMES:
+        yield "name", lambda n: ast.Attribute(n.value, _NAMES[n.attr], n.ctx)  # type: ignore[attr-defined]
+    elif isinstance(node, ast.Raise):
+        yield "not raised", lambda n: ast.Pass()
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        yield "not called" if _name(node.value) not in _GUARDS else "guard dropped", lambda n: ast.Pass()
+    elif isinstance(node, ast.AugAssign):
+        yield "not applied", lambda n: ast.Pass()
+    elif isinstance(node, ast.If | ast.IfExp):
+        yield "never", lambda n: _with_test(n, False)
+        yield "always", lambda n: _with_test(n, True)
+    elif isinstance(node, ast.Call) and _name(node) in ("abs", "nextafter") and node.args:
+        yield "without the call", lambda n: n.args[0]  # type: ignore[attr-defined]
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def _with_op(node: ast.AST, i: int, ops: dict[type[ast.cmpop], type[ast.cmpop]]) -> ast.AST:
+    assert isinstance(node, ast.Compare)
+    turned = [ops[type(op)]() if j == i else op for j, op in enumerate(node.ops)]
+    return ast.Compare(node.left, turned, node.comparators)
+
+
+def _without(node: ast.AST, i: int) -> ast.AST:
+    assert isinstance(node, ast.BoolOp)
+    left = [value for j, value in enumerate(node.values) if j != i]
+    return left[0] if len(left) == 1 else ast.BoolOp(node.op, left)
+
+
+def _with_test(node: ast.AST, value: bool) -> ast.AST:
+    assert isinstance(node, ast.If | ast.IfExp)
+    node.test = ast.Constant(value)
+    return node
