@@ -132,8 +132,8 @@ def test_without_the_plant_all_is_proved(index: int) -> None:
 @pytest.mark.parametrize("has_lists", (False, True))
 def test_no_box_swallows_a_planted_input(seed: int, has_lists: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not has_lists:
-        monkeypatch.setattr(box_proof, "_SMALL_WORK", 0)
-        monkeypatch.setattr(box_proof, "_LISTED_WORK", 0)
+        monkeypatch.setattr(box_proof, "SMALL_WORK", 0)
+        monkeypatch.setattr(box_proof, "LISTED_WORK", 0)
     _, word = drawn(seed, 6 if seed < N_QUICK_BOXES else LONGEST)
     network, n = echoing(seed % 2), len(word)
     domain = make_domain(min_length=n, max_length=n, template="<s> {x}", choices=["a", "b", "c"])
