@@ -186,9 +186,23 @@ class TableVerifier:
         climber = BoxClimber(
             model, self._domain, self.oracle, limits.semantics,
             work_limit=int(limits.seconds * _WORK_PER_SECOND), progress=self.progress,
-            stop=lambda: self.is_interrupted or monotonic() > self._deadline,
+            stop=lambda: self.is_interrupted or monotonic() > self._deadline, worth=self._enumeration_work,
         )  # fmt: skip
         return None if climber.refusal else climber
+
+    def _enumeration_work(self, length: int) -> int | None:
+        """Return what enumerating a length would cost in multiply-adds; None if it would not be done."""
+        if self.limits.method != "auto" or self._is_full or self._has_proved or not self._is_in_reach(length):
+            return None
+        each = work_per_input(self.subject.checkpoint.network.architecture)
+        return self._domain.size_at(length) * len(self._domain.offsets) * each
+
+    def _is_in_reach(self, length: int) -> bool:
+        """Say whether the limits allow the enumeration of all inputs up to a length."""
+        domain = self._domain
+        size = sum(domain.size_at(n) for n in domain.lengths if n <= length) * len(domain.offsets)
+        each = work_per_input(self.subject.checkpoint.network.architecture)
+        return size * each <= self.limits.seconds * _WORK_PER_SECOND
 
     @contextmanager
     def _interrupts_noted(self) -> Iterator[None]:
@@ -283,12 +297,10 @@ class TableVerifier:
             return False
         decided = {(region.length, region.offset) for region in regions if not region.tally.undecided}
         left = [length for length, offset in unevaluated(self.table) if (length, offset) not in decided]
-        limit, domain = int(self.limits.seconds * _WORK_PER_SECOND), self._domain
-        sizes = sum(domain.size_at(n) for n in domain.lengths if n <= min(left, default=-1)) * len(domain.offsets)
-        if not left or sizes * work_per_input(self.subject.checkpoint.network.architecture) > limit:
+        if not left or not self._is_in_reach(min(left)):
             return False
         self._is_full = True
-        fuller = self._enumerated(limit)
+        fuller = self._enumerated(int(self.limits.seconds * _WORK_PER_SECOND))
         has_more = self.table.n_evaluated < fuller.n_evaluated
         if has_more:
             self._table = fuller

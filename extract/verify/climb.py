@@ -46,7 +46,8 @@ class Climb:
 class BoxClimber:
     """Decides (length, offset) pairs of one network and domain for any program, each pair and program once.
 
-    ``work_limit`` is in estimated multiply-adds; boxes beyond it stay undecided.
+    ``work_limit`` is in estimated multiply-adds; boxes beyond it stay undecided. So do those of a length on which they
+    have cost what ``worth`` says of it: the multiply-adds of what decides it without them, None if nothing can.
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class BoxClimber:
         work_limit: int,
         progress: Progress,
         stop: Stop,
+        worth: Callable[[int], int | None] = lambda _: None,
     ) -> None:
-        self.domain, self.oracle, self.progress, self.stop = domain, oracle, progress, stop
+        self.domain, self.oracle, self.progress, self.stop, self._worth = domain, oracle, progress, stop, worth
         found = prover_for(network, domain, semantics, stop)
         self.refusal = found if isinstance(found, str) else None
         self._prover: BoxProver | None = None if isinstance(found, str) else found
@@ -79,6 +81,9 @@ class BoxClimber:
             if self.stop():
                 break
             share = max(1, min(MAX_BOXES, self._n_boxes // max(1, len(todo) - index)))
+            worth = self._worth(length)
+            if worth is not None:
+                share = min(share, max(1, worth // self._prover.box_work))
             self._known[program, length, offset] = self._decide(program, length, offset, share)
             self.progress.advance(index + 1, len(todo), "lengths")
         for length, offset in pairs:
