@@ -199,7 +199,10 @@ def _events(domain: Domain) -> Iterator[Term]:
     codes = [int(vocabulary.token_codes[token]) for token in domain.alphabet][:n_letters]
     for b in singles:
         for code in codes:
-            yield Term("and", (Term("==", (previous, constant(code, vocabulary))), b))
+            follows = Term("and", (Term("==", (previous, constant(code, vocabulary))), b))
+            yield follows
+            if b == Term("==", (TOKENS, constant(code, vocabulary))):  # three of a kind
+                yield Term("and", (Term("==", (Term("shift", (TOKENS,), (2,)), constant(code, vocabulary))), follows))
         for r in (0, 1):
             yield Term("and", (b, Term("==", (Term("%", (INDICES, integer(2))), integer(r)))))
         for other in singles:

@@ -45,13 +45,15 @@ def has_few_exceptions(verdict: Verdict, size: int) -> bool:
 def described_cost(candidate: Candidate, size: int) -> int | None:
     """Return what a program and a list of its exceptions cost to say; None if it is undecided or a poor description.
 
-    With exceptions it is at least ``LONG``, so that a shorter exact program is never placed behind.
+    With exceptions it is at least ``LONG``, so that a shorter exact program is never placed behind, and a quarter is
+    added: what is right everywhere may be somewhat longer.
     """
     verdict = candidate.verdict
     if isinstance(verdict, Certified):
         return candidate.cost
     if isinstance(verdict, Refuted) and verdict.certificate is not None and has_few_exceptions(verdict, size):
-        return max(LONG, candidate.cost + LISTED_COST * verdict.certificate.tally.disagree)
+        told = candidate.cost + LISTED_COST * verdict.certificate.tally.disagree
+        return max(LONG, told + told // 4)
     return None
 
 
