@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import cli
 from extract.batch.ledger import LEDGER, RESULT, decode_line, without_run
 from tests.unit.batch.suites import Inside, calls, fake_bench, fake_suite, finish, forget_calls, soon, start, workers_of
 
@@ -26,6 +27,15 @@ def bench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     yield Inside(monkeypatch, capfd)
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+PUBLISHED = """
+[[published]]
+work = "Somebody"
+rows = ["even/*"]
+figure = "1 of 9"
+counted = "samples"
+"""
 
 
 def stable(folder: Path) -> bytes:
@@ -274,6 +284,7 @@ def test_exit_codes(
         ('version = 1\n[[row]]\nname = "x"\ntrain = "max"\nseconds = -1', "$.seconds is -1"),
         ('version = 1\n[[row]]\nname = "x"\ntrain = "max"\n[[row]]\nname = "x"\ntrain = "max"', "twice"),
         ('version = 1\n[[row]]\nname = "x"\ncolour = "red"', "colour"),
+        ('version = 1\n[[row]]\nname = "x"\ntrain = "max"' + PUBLISHED, "'even/*' matches no row"),
         ("not toml", "is no suite"),
     ],
 )
@@ -290,6 +301,27 @@ def test_an_empty_or_absent_suite_is_refused(tmp_path: Path, bench: Inside) -> N
     assert bench(tmp_path, "-o", tmp_path / "out")[0] == 4
     assert bench(tmp_path / "absent", "-o", tmp_path / "out")[0] == 4
     assert bench(tmp_path)[0] == 2
+
+
+def test_published_figures_stand_beside_what_was_proved(tmp_path: Path, bench: Inside) -> None:
+    fakes: list[dict[str, Any]] = [{}, {}, {"status": "proved_except"}, {}, {"status": "undecided"}, {}, {"wrong": 1}]
+    suite = suite_file(tmp_path, *({"fake": fake} for fake in fakes))
+    assert bench(suite, "-o", tmp_path / "plain")[0] == 5
+    with suite.open("a") as file:
+        file.write(PUBLISHED)
+    code, out, _ = bench(suite, "-o", tmp_path / "out")
+    assert code == 5
+    assert "Somebody  here 1 of 4, 1 except; published: 1 of 9" in out
+    assert "counts: samples" in out
+    summary = json.loads((tmp_path / "out" / RESULT).read_text().splitlines()[-1])
+    told = {"work": "Somebody", "figure": "1 of 9", "counted": "samples", "rows": 4, "proved": 1, "proved_except": 1}
+    assert summary["published"] == [told]
+    assert cli.main(["report", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(said in page for said in ("Somebody", "1 of 4, 1 except", "score by family", "believe nothing"))
+    assert "Somebody" not in bench(suite, "-o", tmp_path / "out", "--filter", "odd/*")[1]
+    # what others report changes no result: the ledger made without it is continued
+    assert "7 rows are in the ledger already" in bench(suite, "-o", tmp_path / "plain")[2]
 
 
 def test_comparison_says_what_became_worse(tmp_path: Path, bench: Inside) -> None:
