@@ -10,7 +10,7 @@ from extract.batch.ledger import LEDGER, RESULT, Line, read_result
 from extract.errors import ExtractError, OutputError, SoundnessAlarm, UsageError
 from extract.report.batch_screen import BatchScreen
 from extract.report.report import Report
-from extract.report.scoreboard import BatchRow, FamilyScore
+from extract.report.scoreboard import BatchRow, FamilyScore, FieldScore
 from extract.report.streams import say, write_data, write_lines
 
 Options = dict[str, Any]
@@ -28,7 +28,7 @@ def bench_command(common: Options, options: Options) -> int:
 
     from extract.batch.bench import BenchRequest, bench
     from extract.batch.suite import Budget
-    from extract.report.scoreboard import score_lines, table_lines
+    from extract.report.scoreboard import field_lines, score_lines, table_lines
 
     cache = os.environ.get("EXTRACT_CACHE")
     request = BenchRequest(
@@ -55,7 +55,7 @@ def bench_command(common: Options, options: Options) -> int:
     if options["as_json"]:
         write_data(batch.result.read_bytes())
     else:
-        write_lines([*table_lines(batch.rows), *score_lines(batch.scores)], common["color"])
+        write_lines([*table_lines(batch.rows), *score_lines(batch.scores), *field_lines(batch.field)], common["color"])
     return _exit_code(batch.rows, batch.scores, options["fail_on"])
 
 
@@ -77,26 +77,29 @@ def _compare(common: Options, options: Options) -> int:
 
     if options["suite"] is not None or options["output"] is not None:
         raise UsageError("SUITE or -o with --compare, expected two results only")
-    before, after = ({row.name: row for row in batch_rows(path)} for path in options["compare"])
+    before, after = ({row.name: row for row in read_batch(path)[0]} for path in options["compare"])
     changes, ratio, n_same = compare(before, after)
     write_lines(change_lines(changes, ratio, n_same), common["color"])
     return 1 if any(change.is_worse for change in changes) else 0
 
 
-def batch_rows(path: Path) -> tuple[BatchRow, ...]:
-    """Read the rows of a batch: its folder, or its result or ledger. Raises: SuiteError naming the damaged line."""
-    from extract.batch.scoring import batch_row
+def read_batch(path: Path) -> tuple[tuple[BatchRow, ...], tuple[FieldScore, ...]]:
+    """Read a batch, its folder, or its result or ledger: its rows, and what stands beside published figures.
+
+    Raises:  SuiteError naming the damaged line.
+    """
+    from extract.batch.scoring import batch_row, field_of
     from extract.batch.suite import SuiteError
 
     file = path
     if path.is_dir():
         file = next((path / name for name in (RESULT, LEDGER) if (path / name).is_file()), path / RESULT)
     try:
-        _, lines, _ = read_result(file)
+        _, lines, summary = read_result(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SuiteError(f"is no batch: {reason}", place=str(file), hint="extract bench SUITE -o DIR") from error
-    return tuple(batch_row(line, *_expectation(line)) for line in lines)
+    return tuple(batch_row(line, *_expectation(line)) for line in lines), field_of(summary)
 
 
 def _expectation(line: Line) -> tuple[tuple[str, ...], int | None]:
@@ -110,7 +113,11 @@ def report_command(common: Options, options: Options) -> int:
 
     path: Path = options["result"]
     if path.is_dir() or path.suffix == ".jsonl":
-        data = page(path.resolve().name if path.is_dir() else path.stem, batch_rows(path)).encode()
+        from extract.batch.scoring import scores
+
+        rows, field = read_batch(path)
+        title = path.resolve().name if path.is_dir() else path.stem
+        data = page(title, rows, scores(rows), field).encode()
     else:
         data = page_of(_result(path), path.stem)
     output: Path = options["output"] or (path / "report.html" if path.is_dir() else path.with_suffix(".html"))

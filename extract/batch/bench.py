@@ -19,12 +19,12 @@ import msgspec
 from extract.batch.engines import Engine, engine_for
 from extract.batch.jobs import error_report
 from extract.batch.ledger import RESULT, Ledger, Line
-from extract.batch.scoring import batch_row, scores, summary_of
-from extract.batch.suite import Budget, Row, load_suite, select
+from extract.batch.scoring import batch_row, field_scores, scores, summary_of
+from extract.batch.suite import Budget, Published, Row, load_suite, select
 from extract.batch.workers import Done, Job
 from extract.errors import BudgetError, ExtractError, OutputError
 from extract.report.files import replace_file
-from extract.report.scoreboard import BatchRow, FamilyScore
+from extract.report.scoreboard import BatchRow, FamilyScore, FieldScore
 from extract.stages_run import Stopwatch
 from extract.train.cache import Plan, find
 
@@ -79,10 +79,11 @@ class BenchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A finished batch: its rows in suite order, the score by family, and where the result is."""
+    """A finished batch: its rows in suite order, the score by family and beside others, and where the result is."""
 
     rows: tuple[BatchRow, ...]
     scores: tuple[FamilyScore, ...]
+    field: tuple[FieldScore, ...]
     result: Path
 
 
@@ -108,14 +109,14 @@ def bench(request: BenchRequest, watcher: Watcher) -> Batch:
                     ledger.add(line)
                     watcher.end(line["name"], _judged(line, by_name[line["name"]]))
         _write_manifest(request, [row for row in suite.rows if row.name in ledger.rows])
-        return _finished(request, ledger, chosen)
+        return _finished(request, ledger, chosen, suite.published)
 
 
 def _judged(line: Line, row: Row) -> BatchRow:
     return batch_row(line, row.expected, row.exceptions)
 
 
-def _finished(request: BenchRequest, ledger: Ledger, chosen: Sequence[Row]) -> Batch:
+def _finished(request: BenchRequest, ledger: Ledger, chosen: Sequence[Row], published: Sequence[Published]) -> Batch:
     lines, rows = [], []
     for row in chosen:
         line = ledger.rows[row.name]
@@ -125,9 +126,9 @@ def _finished(request: BenchRequest, ledger: Ledger, chosen: Sequence[Row]) -> B
         stable = {key: value for key, value in line.items() if key != "run"}
         told = {"expected": list(row.expected), "exceptions": row.exceptions}
         lines.append({**stable, **told, "outcome": judged.outcome, "points": judged.points, "run": run})
-    parts = scores(rows)
-    ledger.finish(lines, summary_of(parts))
-    return Batch(tuple(rows), parts, request.output / RESULT)
+    parts, field = scores(rows), field_scores(published, rows)
+    ledger.finish(lines, summary_of(parts, field))
+    return Batch(tuple(rows), parts, field, request.output / RESULT)
 
 
 class _Runner:

@@ -6,14 +6,17 @@ A solved row is worth 10 points, an open one 0, a wrong proof -150: one wrong pr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from fnmatch import fnmatchcase
 from statistics import median
 from typing import Any
 
 import msgspec
 
 from extract.batch.ledger import Line
+from extract.batch.suite import Published
 from extract.report.report import Report, Run, from_json, number
-from extract.report.scoreboard import BatchRow, Change, FamilyScore, Outcome
+from extract.report.scoreboard import BatchRow, Change, FamilyScore, FieldScore, Outcome
 
 SOLVED, OPEN, WRONG = 10, 0, -150
 #: The family of rows that are in no folder.
@@ -102,11 +105,29 @@ def _score(family: str, rows: Iterable[BatchRow]) -> FamilyScore:
     )
 
 
-def summary_of(parts: Sequence[FamilyScore]) -> dict[str, Any]:
+def field_scores(published: Sequence[Published], rows: Sequence[BatchRow]) -> tuple[FieldScore, ...]:
+    """Return what was proved of the rows that each published work is about; works without any are left out."""
+    found = []
+    for work in published:
+        own = [row for row in rows if any(fnmatchcase(row.name, pattern) for pattern in work.rows)]
+        right = [row.report.status for row in own if row.points != WRONG]
+        if own:
+            counts = {"rows": len(own), "proved": right.count("proved"), "proved_except": right.count("proved_except")}
+            found.append(FieldScore(work=work.work, figure=work.figure, counted=work.counted, **counts))
+    return tuple(found)
+
+
+def field_of(summary: Line | None) -> tuple[FieldScore, ...]:
+    """Return the comparison with published figures that a result's summary line holds."""
+    return () if summary is None else tuple(FieldScore(**part) for part in summary.get("published", ()))
+
+
+def summary_of(parts: Sequence[FamilyScore], field: Sequence[FieldScore] = ()) -> dict[str, Any]:
     """Return the score as plain data; times are under ``run``."""
     stable = ("by_status", "points", "contradicted", "missed", "wrong")
     told = {p.family: {key: getattr(p, key) for key in stable} | {"inputs": str(p.inputs)} for p in parts}
-    return {"score": told, "run": {"seconds": {p.family: round(p.seconds, 3) for p in parts}}}
+    beside = {"published": [asdict(part) for part in field]} if field else {}
+    return {"score": told, **beside, "run": {"seconds": {p.family: round(p.seconds, 3) for p in parts}}}
 
 
 def compare(

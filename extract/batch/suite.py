@@ -53,11 +53,24 @@ class _RowFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: float | None = None
 
 
+class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a published work reports of tasks that rows of the suite are named after, one ``[[published]]``.
+
+    ``rows`` are shell patterns of row names, ``figure`` what the work reports, ``counted`` what it counts.
+    """
+
+    work: str
+    rows: tuple[str, ...]
+    figure: str
+    counted: str
+
+
 class _SuiteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """suite.toml."""
 
     version: int
     row: tuple[_RowFile, ...]
+    published: tuple[Published, ...] = ()
     name: str = ""
     description: str = ""
     seconds: float | None = None
@@ -94,10 +107,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Rows in order, and the digest of all of them together with the version that reads them."""
+    """Rows in order, the digest of all of them together with the version that reads them, and what others report."""
 
     name: str
     rows: tuple[Row, ...]
+    published: tuple[Published, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -122,7 +136,7 @@ def load_suite(path: Path, budget: Budget, seconds: float | None = None) -> Suit
     )
     if not suite.rows:
         raise SuiteError("has no row: no folder in it has a spec.toml", place=str(path), hint="extract spec init CKPT")
-    return Suite(suite.name, tuple(replace(row, digest=_digest(row)) for row in suite.rows))
+    return replace(suite, rows=tuple(replace(row, digest=_digest(row)) for row in suite.rows))
 
 
 def select(suite: Suite, pattern: str | None, shard: tuple[int, int]) -> tuple[Row, ...]:
@@ -181,7 +195,11 @@ def _from_file(path: Path, budget: Budget, seconds: float | None) -> Suite:
             error.place = f"{path}: $.row[{i}]" + (f" ({given.name})" if given.name else "")
             raise
         rows[row.name] = row
-    return Suite(read.name or path.resolve().parent.name, tuple(rows.values()))
+    for i, other in enumerate(read.published):
+        for pattern in other.rows:
+            if not fnmatch.filter(rows, pattern):
+                raise SuiteError(f"{pattern!r} matches no row", place=f"{path}: $.published[{i}].rows")
+    return Suite(read.name or path.resolve().parent.name, tuple(rows.values()), read.published)
 
 
 def _row(given: _RowFile, base: Path, budget: Budget, *seconds: float | None) -> Row:

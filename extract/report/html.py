@@ -6,6 +6,7 @@ nobody vouches for, so every value goes through the template's escaping.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from markupsafe import Markup
 
 from extract.report.pictures import agreement_picture, margin_picture
 from extract.report.report import CounterexamplePart, InputPart, Report, number
-from extract.report.scoreboard import STATUSES, BatchRow
+from extract.report.scoreboard import COUNTED_HERE, STATUSES, BatchRow, FamilyScore, FieldScore
 from extract.report.screen import grouped
 from extract.report.text import HEADLINES, architecture_text, domain_text
 from extract.version import VERSION
@@ -33,12 +34,15 @@ class Card:
     anchor: str
     word: str
     sentence: str
+    program: str
+    name_parts: tuple[str, ...]
     model: str
     domain: str
     inputs: str
     counts: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     agreement: Markup
+    legend: str
     margins: Markup
     examples: tuple[tuple[str, str, str, str], ...]
     exceptions: tuple[str, ...]
@@ -50,8 +54,10 @@ class Card:
         return self.row.report
 
 
-def page(title: str, rows: Sequence[BatchRow]) -> str:
-    """Return the page as text, the same for the same rows."""
+def page(
+    title: str, rows: Sequence[BatchRow], scores: Sequence[FamilyScore] = (), field: Sequence[FieldScore] = ()
+) -> str:
+    """Return the page as text, the same for the same rows; ``scores`` by family, the last of all rows."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -60,7 +66,8 @@ def page(title: str, rows: Sequence[BatchRow]) -> str:
     totals = [(HEADLINES[s][0].lower(), s, sum(row.report.status == s for row in rows)) for s in STATUSES]
     return environment.get_template("page.html").render(
         mark=Markup(MARK), title=title, cards=cards, totals=[t for t in totals if t[2]], version=VERSION,
-        points=sum(row.points for row in rows),
+        statuses=[(word, status) for word, status, n in totals if n], scores=scores, field=field,
+        counted_here=COUNTED_HERE, points=sum(row.points for row in rows),
         wrong=sum(row.spot_wrong > 0 for row in rows),
         contradicted=sum(row.outcome == "contradicted" for row in rows),
     )  # fmt: skip
@@ -77,12 +84,15 @@ def _card(i: int, row: BatchRow) -> Card:
         anchor=f"row{i}",
         word=word.lower(),
         sentence=report.error.message if report.error is not None else sentence,
+        program="; ".join(report.programs[0].text.strip().splitlines()) if report.programs else "",
+        name_parts=tuple(re.findall(r"[^/_]*[/_]?", row.name)),
         model=architecture_text(report),
         domain=domain_text(report),
         inputs="" if row.n_inputs is None else _size(row.n_inputs),
         counts=_counts(report),
         notes=_notes(row),
         agreement=agreement_picture(by_length),
+        legend=_legend(report),
         margins=margin_picture(by_length),
         examples=tuple(_example(item) for item in examples),
         exceptions=tuple(_input(item) for item in exceptions[:_LISTED]),
@@ -95,6 +105,14 @@ def _exceptions(report: Report) -> tuple[InputPart, ...]:
     if report.status != "proved_except" or report.counterexamples or found is None:
         return ()
     return found.inputs or ()
+
+
+def _legend(report: Report) -> str:
+    """Name the colours that an agreement picture has beside the one for agreement."""
+    told = report.verdict
+    if told is None:
+        return ""
+    return ("; red: differ" if number(told.disagree) else "") + ("; grey: undecided" if number(told.undecided) else "")
 
 
 def _counts(report: Report) -> tuple[tuple[str, str], ...]:
@@ -123,6 +141,8 @@ def _notes(row: BatchRow) -> tuple[str, ...]:
         notes.insert(0, f"the spot check refutes this on {row.spot_wrong} of {row.spot_tried} inputs tried")
     if row.outcome in ("missed", "contradicted"):
         notes.insert(0, f"{row.outcome}: expected {' or '.join(row.expected)}")
+    if report.error is not None and report.error.hint is not None:
+        notes.append(f"hint: {report.error.hint}")
     if report.budget_hit:
         notes.append(f"what ran out: {report.budget_hit}" if " " not in report.budget_hit else report.budget_hit)
     if report.search is not None and report.search.unique_to_cost is not None:

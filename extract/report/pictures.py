@@ -14,7 +14,11 @@ from markupsafe import Markup
 from extract.report.report import LengthTally, number
 from extract.report.screen import grouped
 
-_HEIGHT, _BAR, _GAP, _LEFT, _BOTTOM = 84, 14, 3, 34, 14
+_HEIGHT, _LEFT, _BOTTOM = 84, 34, 14
+#: A bar with its gap is so wide; with many lengths narrower, so that a picture fits a telephone.
+_WIDEST_BAR, _WIDEST_PICTURE, _GAP = 17.0, 290.0, 0.18
+#: Least distance of two labels.
+_LABEL = 16.0
 _MOST_BARS, _LEAST = 64, 2.0
 _DOT = Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.5"><title>length {}: {:.3g}</title></circle>')
 
@@ -24,12 +28,12 @@ def agreement_picture(tallies: Sequence[LengthTally]) -> Markup:
     lengths = _by_length(tallies)[:_MOST_BARS]
     if not lengths:
         return Markup("")
-    bars = Markup("")
+    bars, pitch = Markup(""), _pitch(len(lengths))
     for i, (length, agree, disagree, undecided, _) in enumerate(lengths):
         total = agree + disagree + undecided
         if not total:
             continue
-        x, y = _LEFT + i * (_BAR + _GAP), 0.0
+        x, y = _LEFT + i * pitch, 0.0
         title = f"length {length}: {grouped(agree)} agree, {grouped(disagree)} differ, {grouped(undecided)} undecided"
         parts = Markup("")
         # A part that is there is seen, however few its inputs are.
@@ -37,8 +41,8 @@ def agreement_picture(tallies: Sequence[LengthTally]) -> Markup:
         for kind, count in (("undecided", undecided), ("differ", disagree), ("agree", agree)):
             height = _LEAST + spare * (count / total) if count else 0.0
             if height:
-                parts += Markup('<rect class="{}" x="{}" y="{:.1f}" width="{}" height="{:.1f}"/>').format(
-                    kind, x, y, _BAR, height
+                parts += Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
+                    kind, x, y, pitch * (1 - _GAP), height
                 )
             y += height
         bars += Markup("<g><title>{}</title>{}</g>").format(title, parts)
@@ -57,9 +61,9 @@ def margin_picture(tallies: Sequence[LengthTally]) -> Markup:
         return Markup("")
     high = math.ceil(math.log10(max(margin for _, margin in points)) + 1e-9)
     low = min(high - 1, math.floor(math.log10(min(margin for _, margin in points))))
-    marks, path = Markup(""), []
+    marks, path, pitch = Markup(""), [], _pitch(len(points))
     for i, (length, margin) in enumerate(points):
-        x = _LEFT + i * (_BAR + _GAP) + _BAR / 2
+        x = _LEFT + (i + 0.5) * pitch
         y = _HEIGHT * (high - math.log10(margin)) / (high - low)
         path.append(f"{x:.1f},{y:.1f}")
         marks += _DOT.format(x, y, length, margin)
@@ -86,16 +90,22 @@ def _by_length(tallies: Sequence[LengthTally]) -> list[tuple[int, int, int, int,
     return [(length, *found[length]) for length in sorted(found)]
 
 
+def _pitch(n: int) -> float:
+    """Return the width of one of n bars with its gap."""
+    return min(_WIDEST_BAR, _WIDEST_PICTURE / n)
+
+
 def _label(i: int, length: int, n: int) -> Markup:
-    if n > 16 and i % 4:
+    pitch = _pitch(n)
+    if i % next(step for step in (1, 2, 4, 5, 10) if step * pitch >= _LABEL):
         return Markup("")
     return Markup('<text class="axis middle" x="{:.1f}" y="{}">{}</text>').format(
-        _LEFT + i * (_BAR + _GAP) + _BAR / 2, _HEIGHT + _BOTTOM - 2, length
+        _LEFT + (i + 0.5) * pitch, _HEIGHT + _BOTTOM - 2, length
     )
 
 
 def _picture(n: int, label: str, inside: Markup) -> Markup:
-    width, height = _LEFT + n * (_BAR + _GAP), _HEIGHT + _BOTTOM
+    width, height = math.ceil(_LEFT + n * _pitch(n)), _HEIGHT + _BOTTOM
     return Markup('<svg role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}" height="{}">{}</svg>').format(
         label, width, height, width, height, inside
     )

@@ -65,6 +65,23 @@ class FamilyScore:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldScore:
+    """What a published work reports and counts (its words), beside how many rows of its tasks are proved here."""
+
+    work: str
+    figure: str
+    counted: str
+    rows: int
+    proved: int
+    proved_except: int
+
+    @property
+    def here(self) -> str:
+        """What was proved here, as a few words."""
+        return f"{self.proved} of {self.rows}" + (f", {self.proved_except} except" if self.proved_except else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """How one row differs between two batches; a status is None where a batch lacks the row."""
@@ -133,6 +150,22 @@ def score_lines(scores: Sequence[FamilyScore]) -> list[Text]:
     ):
         if n:
             lines.append(Text(f" {n} {sentence}", "yellow" if n == whole.missed else "bold red"))
+    return lines
+
+
+#: What is counted here, beside what others count.
+COUNTED_HERE = "rows whose trained network equals a program on every input of the domain"
+
+
+def field_lines(field: Sequence[FieldScore]) -> list[Text]:
+    """Return what published works report of the same tasks, beside what was proved here; nothing where none does."""
+    if not field:
+        return []
+    width = max(len(part.work) for part in field)
+    lines = [Text(f" beside published figures, which count other things; here: {COUNTED_HERE}", "cyan")]
+    for part in field:
+        lines.append(Text(f" {part.work:<{width}}  here {part.here}; published: {part.figure}"))
+        lines.append(Text(f"   which counts: {part.counted}", "dim"))
     return lines
 
 

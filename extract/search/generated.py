@@ -170,9 +170,12 @@ class GeneratedForms:
         yield INDICES
         yield Term("selector_width", (Term("after"),))
         yield Term("rank", (TOKENS,))
-        seen_before = Term("and", (Term("before"), Term("select", (TOKENS, TOKENS), ("==",))))
-        is_first = Term("not", (Term("exists", (seen_before,)),))
-        yield Term("running_count", (is_first,))
+        yield Term("running_count", (Term("not", (_IS_REPEATED,)),))
+        # Commonest or rarest first, with repeats or each token once: those repeated go behind the greatest width.
+        for other in ("!=", "=="):
+            width = Term("selector_width", (Term("select", (TOKENS, TOKENS), (other,)),))
+            yield Term("rank", (choose(_IS_REPEATED, LENGTH, width),))
+            yield Term("rank", (width,))
 
     def _queries(self, wholes: list[tuple[Term | None, Array]], n_steps: int) -> Iterator[tuple[Term, Array]]:
         """Yield index terms with their values. Shape: [probe, step]."""
@@ -225,6 +228,8 @@ class GeneratedForms:
                 yield (n_wrong, cost(term)), _named(term, entries, self.vocabulary)
 
 
+#: Whether the same token stands earlier.
+_IS_REPEATED = Term("exists", (Term("and", (Term("before"), Term("select", (TOKENS, TOKENS), ("==",)))),))
 _BY_CONSTANT = (("//", np.floor_divide), ("%", np.remainder))
 
 
@@ -243,8 +248,7 @@ def _whole_features(domain: Domain, marks: tuple[int, ...]) -> Iterator[Term]:
         codes = (int(vocabulary.token_codes[token]) for token in domain.alphabet)
         letters = (symbol_or_integer(code, vocabulary) for code in codes)
         yield from (Term("count", (Term("==", (TOKENS, letter)),)) for letter in letters)
-    seen_before = Term("and", (Term("before"), Term("select", (TOKENS, TOKENS), ("==",))))
-    yield Term("count", (Term("not", (Term("exists", (seen_before,)),)),))
+    yield Term("count", (Term("not", (_IS_REPEATED,)),))
 
 
 def _constant(values: Array, slack: float) -> int | None:

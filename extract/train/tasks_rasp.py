@@ -124,6 +124,8 @@ _SHORTCUTS = (
     _task("parity_shortcut", "said to be the parity of the ones; trained where that is the first bit",
           lambda x: (str(x.count("1") % 2),), ("0", "1"), 8, at="last", family="shortcut", n_layers=1,
           seen=lambda x: x[0] == str(x.count("1") % 2)),
+    _task("commonest_shortcut", "said to be the most frequent token; trained where that is the second, or the only one",
+          _mode, _ABC, 6, at="last", family="shortcut", seen=lambda x: x[min(1, len(x) - 1)] == _mode(x)[0]),
 )  # fmt: skip
 
 RECORDS: tuple[TaskRecord, ...] = (*_RASP, *_RASP_L, *_RETRIEVAL, *_MODULAR, *_SHORTCUTS)

@@ -51,11 +51,11 @@ def environment(**changes: str) -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | changes
 
 
-def extract(*arguments: str | Path, cwd: Path, stdin: str = "", **changes: str) -> Done:
+def extract(*arguments: str | Path, cwd: Path, stdin: str = "", timeout: float = 300, **changes: str) -> Done:
     """Run the command to its end."""
     done = subprocess.run(
         [sys.executable, "-m", "cli", *map(str, arguments)],
-        cwd=cwd, input=stdin.encode(), capture_output=True, env=environment(**changes), timeout=300,
+        cwd=cwd, input=stdin.encode(), capture_output=True, env=environment(**changes), timeout=timeout,
     )  # fmt: skip
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 

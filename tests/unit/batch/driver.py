@@ -15,7 +15,7 @@ _bench = room.bench
 
 def with_fakes(request: room.BenchRequest, watcher: room.Watcher) -> room.Batch:
     wall = float(os.environ.get("FAKE_WALL", "30"))
-    return _bench(replace(request, job=FAKE, wall_seconds=wall), watcher)
+    return _bench(replace(request, job=os.environ.get("FAKE_JOB", FAKE), wall_seconds=wall), watcher)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """A cheap job for workers: does what the checkpoint's folder says, ``fake.json``, and notes that it was called.
 
-``die``, ``hang`` and ``eat`` name how many calls end in that way before one goes well; ``seconds`` is how long a good
-one takes, and ``status`` and ``wrong`` what it says.
+``die``, ``hang``, ``spin`` and ``eat`` name how many calls end in that way before one goes well; ``seconds`` is how
+long a good one takes, and ``status`` and ``wrong`` what it says.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -30,6 +31,8 @@ def do(message: dict[str, Any]) -> dict[str, Any]:
         os.kill(os.getpid(), signal.SIGKILL)
     if n_calls <= wanted.get("hang", 0):
         time.sleep(600)
+    if n_calls <= wanted.get("spin", 0):
+        re.match("(a+)+b", "a" * 60)  # as a solver that does not come back: in C, and no other thread runs meanwhile
     if n_calls <= wanted.get("eat", 0):
         held = []
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 
 from extract.report.html import page
 from extract.report.pictures import agreement_picture, margin_picture
-from extract.report.report import Count, CounterexamplePart, LengthTally, Report
-from extract.report.scoreboard import BatchRow
+from extract.report.report import Count, CounterexamplePart, ErrorPart, LengthTally, Report
+from extract.report.scoreboard import BatchRow, FamilyScore, FieldScore
 from tests.unit.report.test_report import full_report
 
-VOID = {"meta", "br", "circle", "rect", "polyline", "link", "img"}
+VOID = {"meta", "wbr", "br", "circle", "rect", "polyline", "link", "img"}
 HOSTILE = "</pre><script>alert(1)</script>\"'&<b onload=x>"
 
 
@@ -122,3 +123,40 @@ def test_pictures_tell_every_length_and_are_well_formed(
     least = read(str(margin_picture(tallies)))
     shown = {n for n, *_, m in given_tallies if m is not None}
     assert sum(tag == "circle" for tag, _ in least.seen) <= len(shown)
+
+
+@pytest.mark.parametrize("n_lengths", [1, 5, 17, 18, 51, 64, 90])
+def test_pictures_are_no_wider_than_a_telephone(n_lengths: int) -> None:
+    tallies = [LengthTally(n, 0, 0, 5, 1, 2, 0.5) for n in range(n_lengths)]
+    for picture in (agreement_picture(tallies), margin_picture(tallies)):
+        reader = read(str(picture))
+        attributes = next(attributes for tag, attributes in reader.seen if tag == "svg")
+        assert float(attributes["width"] or 0) <= 340
+        labels = [float(a["x"] or 0) for tag, a in reader.seen if tag == "text" and a["class"] == "axis middle"]
+        assert all(right - left >= 16 for left, right in pairwise(labels))
+
+
+def family_score(family: str, **by_status: int) -> FamilyScore:
+    return FamilyScore(
+        family=family, by_status=by_status, points=7, contradicted=0, missed=0, wrong=0, inputs=1, seconds=2.0
+    )
+
+
+def test_the_page_has_the_score_by_family_and_published_figures() -> None:
+    report = full_report()
+    scores = [family_score("one", proved=1), family_score("two", proved=1), family_score("all", proved=2)]
+    field = [FieldScore(work=HOSTILE, figure="8 of 9", counted="samples", rows=2, proved=1, proved_except=1)]
+    reader = read(page("all", rows(report, report), scores, field))
+    cells = [text.strip() for text in reader.text]
+    for said in ("score by family", "two", HOSTILE, "8 of 9", "samples", "1 of 2, 1 except"):
+        assert said in cells
+    bare = "".join(read(page("all", rows(report))).text)
+    assert "score by family" not in bare
+    assert "published" not in bare
+
+
+def test_an_error_is_told_in_the_rows_with_its_hint() -> None:
+    report = Report(status="error", error=ErrorPart("spec", "no alphabet", "give one"), run=full_report().run)
+    text = read(page("all", rows(report, full_report()))).text
+    assert sum("no alphabet" in part for part in text) == 2  # in its row, and in its card
+    assert any("hint: give one" in part for part in text)

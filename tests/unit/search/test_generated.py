@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +43,17 @@ READS: dict[str, Callable[[tuple[int, ...]], tuple[int, ...]]] = {
     "in order": lambda c: tuple(sorted(c)),
     "distinct": lambda c: tuple(dict.fromkeys(c)),
     "twice each": lambda c: tuple(x for x in c for _ in range(2)),
+    "commonest first": lambda c: tuple(sorted(c, key=lambda x: -c.count(x))),
+    "rarest first": lambda c: tuple(sorted(c, key=c.count)),
+    "distinct, commonest first": lambda c: tuple(sorted(dict.fromkeys(c), key=lambda x: -c.count(x))),
+    "distinct, rarest first": lambda c: tuple(sorted(dict.fromkeys(c), key=c.count)),
 }
+
+
+@pytest.mark.parametrize("name", sorted(READS))
+def test_each_order_of_the_input_is_found(name: str) -> None:
+    forms, goals, batch = forms_of(READS[name])
+    assert any(is_right(term, goals[0], batch) for term in forms.proposals(goals[0]))
 
 
 @settings(max_examples=12, deadline=None)
