@@ -16,14 +16,17 @@ import pytest
 
 from extract.check.answers import Model
 from extract.check.anykind import forward_of
+from extract.check.attended import Attended
 from extract.check.boxes import BoxCheck, is_bounded
 from extract.check.forward import DOUBLE, Forward
+from extract.check.layered import Layered
 from extract.check.program import parse
 from extract.check.promise import Totals
 from extract.check.reader import Unreadable, read_network
 from extract.check.slices import answering, whole_slice
 from extract.check.spec import read_task
 from extract.domain import Domain
+from extract.formats.checkpoint import load_checkpoint
 from extract.lang.machine import program_machine
 from extract.lang.syntax import parse_program
 from extract.lang.terms import Program
@@ -31,6 +34,7 @@ from extract.network import Network
 from extract.verify import box_proof, two_layers
 from extract.verify.box_proof import BoxProver, BoxResult
 from extract.verify.boxes import Node, Split
+from extract.verify.final_stage import FinalStage
 from extract.verify.paths import Paths, read_paths
 from tests.networks import random_network, write_gpt2, write_neutral
 from tests.unit.verify.enumeration_cases import BruteOracle, make_domain
@@ -297,6 +301,48 @@ def test_what_the_bounds_are_not_for_is_refused(tmp_path: Path) -> None:
     network = replace(plain, architecture=mixed)
     assert not is_bounded(whole.task, read_network(write_neutral(network, tmp_path / "mixed")))
     assert box_proof.refusal(network, make_domain(), "real") == "bounds are not for mixed attention"
+
+
+def test_what_bounds_give_up_on_is_not_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where weights vanish or states are too many nothing is known, and nothing confirmed."""
+    check, program, length = checked_case(tmp_path, 0)
+    whole = whole_slice(check.task, program, length)
+    assert whole is not None
+
+    def give_up(*_: Any) -> Any:
+        raise Unreadable("nothing is known")
+
+    monkeypatch.setattr(Attended, "over", give_up)
+    monkeypatch.setattr(Layered, "bounded", give_up)
+    monkeypatch.setattr(Layered, "__init__", lambda *_: None)
+    answer = [1] * len(check.task.choices)
+    check.task.kind == "multilabel" or answer.__setitem__(slice(None), [int(check.task.output_codes[0])])
+    assert not check.bounded(whole, answer)
+    assert not check._bounded_by_states(whole, answer, [1, []])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_decisions_are_differences_and_what_they_are_made_of(seed: int, tmp_path: Path) -> None:
+    """Both sides: columns whose products must be positive, each entry's operands bounded, and the shift."""
+    check, _, _ = checked_case(tmp_path, seed, "neutral")
+    task, w = check.task, check.model.forward.weights
+    chosen, bias = w.W_U[:, task.choices], w.b_U[task.choices]
+    is_set = task.kind == "multilabel"
+    domain = make_domain(kind=task.kind, threshold=0.0) if is_set else make_domain()
+    ours = FinalStage(load_checkpoint(tmp_path).network, domain.readout)
+    n = len(task.choices)
+    for own in range(n):
+        labels = [int(i % 2 == own % 2) for i in range(n)]
+        columns, sizes, shift = check._decisions(labels if is_set else [int(task.output_codes[task.choices[own]])])
+        others = [i for i in range(n) if i != own]
+        signs = np.where(np.array(labels) > 0, 1.0, -1.0)
+        assert (columns == (chosen * signs if is_set else chosen[:, [own]] - chosen[:, others])).all()
+        assert (shift == ((bias - task.threshold) * signs if is_set else bias[own] - bias[others])).all()
+        parts = np.abs(chosen) if is_set else np.abs(chosen[:, [own]]) + np.abs(chosen[:, others])
+        assert (sizes >= parts).all()
+        made = ours.decisions(tuple(labels) if is_set else (own,))
+        gain = np.abs(w.norm_final[0]) if w.norm_final is not None else np.ones(len(chosen))
+        assert (parts * gain[:, None] <= made.sizes.T).all() and (made.slips > 0).all()
 
 
 def test_what_the_checker_evaluates_by_prefixes_is_causal(tmp_path: Path) -> None:
