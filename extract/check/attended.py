@@ -36,9 +36,8 @@ class Attended:
     def __init__(self, task: Task, forward: Forward, length: int, offset: int, read: int, letter: int) -> None:
         w, layer, d = forward.weights, forward.layers[0], forward.weights.embed.shape[1]
         layout = task.layout(length)
-        cells = [
-            (p, a) for p, c in enumerate(layout[: read + 1]) for a in (range(len(task.alphabet)) if c < 0 else [-1])
-        ]
+        seen = layout[: read + 1] if w.attention == "causal" else layout
+        cells = [(p, a) for p, c in enumerate(seen) for a in (range(len(task.alphabet)) if c < 0 else [-1])]
         where = np.array([p for p, _ in cells])
         ids = np.array([layout[p] if a < 0 else task.alphabet[a] for p, a in cells])
         x = w.embed[ids] + w.places[where + offset]
@@ -67,7 +66,8 @@ class Attended:
         self.longest = (layer.out * (np.linalg.norm(v, axis=2) + 2 * ev)).max(axis=1) * 1.01
         base = x[own] + layer.attn_proj[1]
         size = np.abs(x[own]) + np.abs(layer.attn_proj[1]) + self.far.sum(axis=0)
-        base, values = base - base.mean(), values - values.mean(axis=2, keepdims=True)
+        if w.norm_eps > 0:  # what follows is a norm that takes the mean away
+            base, values = base - base.mean(), values - values.mean(axis=2, keepdims=True)
         self.far = self.far + self.far.mean(axis=1, keepdims=True)
         self.slip = off + e[own] + _gamma(d + by_head.shape[1] + 12) * (size + size.mean())
         self.base, self.length = base, length

@@ -32,9 +32,10 @@ _MOST_NODES, _MOST_LISTED, _PIECES, _DEEPEST = 100_000, 1 << 20, 64, 400
 def is_bounded(task: Task, weights: Weights) -> bool:
     """Say whether the checker has bounds for a task and network at all."""
     is_choice = task.kind == "multilabel" or (task.kind == "argmax" and len(task.choices) > 1)
+    if len(weights.layers) == 1:
+        return weights.has_plain_parts and task.at in ("last", "first") and is_choice
     is_whole = weights.is_plain and weights.norm_eps > 0 and weights.activation is not None
-    is_read = task.at in ("last", "first") if len(weights.layers) == 1 else task.at == "last"
-    return len(weights.layers) in (1, 2) and is_whole and is_read and is_choice
+    return len(weights.layers) == 2 and is_whole and task.at == "last" and is_choice
 
 
 class BoxCheck:
@@ -49,6 +50,9 @@ class BoxCheck:
         self.margins: dict[tuple[int, ...], Margins] = {}
         self.attended: dict[int, Attended] = {}
         self.layered: Layered | None = None
+        forward = model.forward
+        # inputs are evaluated one by one where attention looks ahead; the bounds are those of the same parts
+        self._forward = forward if isinstance(forward, Forward) else Forward(forward.weights)
         layout = task.layout(self.length)
         self.read = 0 if task.at == "first" else len(layout) - 1
         self.query = -1 - layout[self.read] if layout[self.read] < 0 else None
@@ -210,13 +214,6 @@ class BoxCheck:
             inside = part.at(self.query, letter)
             if inside is not None:
                 yield letter, inside
-
-    @property
-    def _forward(self) -> Forward:
-        forward = self.model.forward
-        if not isinstance(forward, Forward):
-            raise Unreadable("bounds over boxes are for GPT-2's kind of network")
-        return forward
 
     def _margins(self, answer: list[int]) -> Margins:
         key = tuple(answer)

@@ -145,7 +145,7 @@ class _Check:
         is_network = isinstance(source, Weights) and is_bounded(self.task, source)
         fits = not self.boxes or (semantics == "real" and is_network)
         _require(
-            fits, "boxes: bounds are for one or two layers with norms and an MLP, one choice or labels, real arithmetic"
+            fits, "boxes: bounds are for one layer, or two with norms and an MLP, one choice or labels, real arithmetic"
         )
         self.unproved: list[tuple[int, int]] = []
         self.n_differ = self.n_leaves = 0

@@ -115,13 +115,13 @@ class _Layer:
 
 
 class Forward:
-    """A network ready to be evaluated, with what its error bounds need."""
+    """A network of plain parts with what its error bounds need, ready to be evaluated where attention is causal."""
 
     def __init__(self, weights: Weights, unit: float = DOUBLE) -> None:
         self.weights, self.unit, self._d = weights, unit, weights.embed.shape[1]
         # what underflow loses over the unit roundoff: beside a size, it makes every rounding bound cover it
         self._lost = (2.0**-1022 if unit == DOUBLE else 2.0**-126) / unit
-        if not weights.is_plain:
+        if not weights.has_plain_parts:
             raise ValueError("the bounds in this norm are for GPT-2's kind of network")
         pairs = zip(weights.layers, weights.attention_scale, strict=True)
         self.layers = [_Layer(weights, *pair, self._lost) for pair in pairs]
@@ -223,6 +223,8 @@ class Forward:
         position], of the difference of any two logits and of any one. ``offset`` is the first position id.
         """
         w, nodes = self.weights, Nodes.of(prompts, len(self.weights.embed))
+        if not w.is_plain:
+            raise ValueError("prompts share what their prefixes have in common only where attention is causal")
         x = w.embed[nodes.tokens] + w.places[nodes.places + offset]
         e = _SLACK * self.unit * (np.linalg.norm(x, axis=1) + self._lost * self._d)
         for layer in self.layers:

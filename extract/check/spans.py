@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from extract.check.forward import DOUBLE, Forward, gain_of
-from extract.check.reader import Unreadable
 from extract.check.weights import Floats
 
 #: Covers the rounding of sums of non-negative numbers, and what underflows.
@@ -153,13 +152,15 @@ class Mlp:
     def __init__(self, forward: Forward, layer: int) -> None:
         weights = forward.weights
         one, d = weights.layers[layer], len(weights.W_U)
-        self.forward, self.eps = forward, weights.norm_eps
+        self.forward, self.eps, self.is_there = forward, weights.norm_eps, one.W_in.shape[1] > 0
         self.into = after_norm(gain_of(one.norm_mlp, d), one.W_in, np.abs(one.W_in), one.b_in)
         self.out = (one.W_out.T, one.b_out, np.abs(one.W_out).T, np.zeros(len(one.b_out)))
 
     def after(self, x: Form) -> Form:
         """Return the residual vectors after the MLP, the symbols of ``x`` first."""
-        z = normalised(x, self.eps)
+        if not self.is_there:
+            return x
+        z = normalised(x, self.eps) if self.eps > 0 else x
         return total(x, linear(activated(linear(z, *self.into), self.forward), *self.out))
 
 
@@ -168,17 +169,21 @@ class Margins:
 
     def __init__(self, forward: Forward, columns: Floats, sizes: Floats, shift: Floats) -> None:
         weights = forward.weights
-        if not weights.norm_eps > 0 or weights.activation is None:
-            raise Unreadable("our bounds are for layer norms and an MLP")
         d = len(weights.W_U)
-        self.eps, self.mlp = weights.norm_eps, Mlp(forward, len(weights.layers) - 1)
+        self.eps, self.mlp, self.tie = weights.norm_eps, Mlp(forward, len(weights.layers) - 1), weights.tie
+        self.largest = np.abs(weights.W_U), float(np.abs(weights.b_U).max())
         self.head = after_norm(gain_of(weights.norm_final, d), columns, sizes, shift)
 
     def of(self, x: Form) -> Form:
         """Return the margins over a form of residual vectors; its symbols come first."""
         y = self.mlp.after(x)
-        y = centred(_folded(y, x.noise.shape[1]) if y.centre.ndim == 1 else y)
+        y = _folded(y, x.noise.shape[1]) if y.centre.ndim == 1 else y
         matrix, shift, sizes, slips = self.head
+        if not self.eps > 0:
+            # margins this close to the largest logit are ties, and no answer
+            top = ((np.abs(y.centre) + y.reach()) @ self.largest[0]).max(axis=-1) + self.largest[1]
+            return linear(y, matrix, shift, sizes, slips + self.tie * np.maximum(top, 1.0)[..., None] * _UP)
+        y = centred(y)
         raw = product(
             linear(y, matrix, np.zeros(len(shift)), sizes, np.zeros(len(shift))), inverse_deviation(y, self.eps)
         )

@@ -159,9 +159,15 @@ class Weights:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the function is of GPT-2's kind: causal, norms before the parts, plain softmax, embedding and MLP."""
-        plain = ("causal", "before", None, 1.0, None, 1.0)
-        mine = (self.attention, self.norm_place, self.rotary, self.softmax_share, self.masked_token, self.embed_scale)
+        """Whether the function is of GPT-2's kind: causal, of plain parts."""
+        return self.attention == "causal" and self.has_plain_parts
+
+    @property
+    def has_plain_parts(self) -> bool:
+        """Whether every part is of GPT-2's kind, whatever the attention sees: norms before the parts or none at all,
+        plain softmax, embedding and MLP."""
+        plain = ("before", None, 1.0, None, 1.0)
+        mine = (self.norm_place, self.rotary, self.softmax_share, self.masked_token, self.embed_scale)
         is_bare = all(
             x.norm_query is x.norm_key is x.gate is x.norm_hidden is None
             and (x.norm_attention is None) == (self.norm == "none")

@@ -70,8 +70,6 @@ class BoxResult:
 def refusal(network: Network, domain: Domain, semantics: str) -> str | None:
     """Return why boxes do not apply to a network and read-out, None if they do."""
     a = network.architecture
-    if network.beyond_gpt2 or a.attention != "causal":
-        return f"bounds are for networks of GPT-2's kind, not {', '.join(network.beyond_gpt2) or a.attention} ones"
     if not sum_table.applies(a.n_layers, domain, a.attention):
         return "bounds are for one layer read at one position"
     return common_refusal(network, domain, semantics)
@@ -79,11 +77,9 @@ def refusal(network: Network, domain: Domain, semantics: str) -> str | None:
 
 def common_refusal(network: Network, domain: Domain, semantics: str) -> str | None:
     """Return why bounds do not apply to a network's parts and read-out, whatever its depth; None if they do."""
-    a, readout = network.architecture, domain.readout
+    readout = domain.readout
     if network.beyond_gpt2:
-        return f"bounds are not for {network.beyond_gpt2[0]}"
-    if a.norm != "layernorm" or not a.d_mlp:
-        return "bounds are for layer norms and an MLP"
+        return f"bounds are not for {', '.join(network.beyond_gpt2)}"
     if readout.kind == "value" or semantics != "real":
         return "bounds are for choices and labels in real arithmetic"
     if readout.kind == "argmax" and len(readout.choices) < 2:
@@ -133,6 +129,8 @@ class BoxProver:
         self.final = FinalStage(network, domain.readout)
         head = self.stages.analysis.weights.head
         self.tie = _TIE * max(1.0, head.absolute * network.architecture.d_model**0.5 + head.shift)
+        if network.norm_final is None:  # what logits can be is known of every set of residual vectors alone
+            self.tie = 0.0
         self.work = sum_table.work_per_input(network.architecture)
         #: Estimated multiply-adds of one box.
         self.box_work = _BOX_WORK + 3 * network.architecture.d_mlp * network.architecture.d_model**2

@@ -21,6 +21,8 @@ from extract.verify.affine import Affine, Floats, Map, gamma
 _FOLDED_SHARE = 0.01
 #: Cutting is given up after so many pieces if more than this share of the doubt is left.
 _EARLY, _TOO_SLOW = 8, 0.5
+#: Margins of networks without norms must be above this share of the largest logit.
+_TIE = 2.0**-28
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,16 @@ class MlpStage:
 
     def __init__(self, layer: Layer, architecture: Architecture) -> None:
         self.kind, self.eps = architecture.activation, architecture.norm_eps
-        self.has_norm = layer.norm_mlp is not None
+        self.has_norm, self.is_there = layer.norm_mlp is not None, architecture.d_mlp > 0
+        self._shift = layer.b_out.astype(np.float64)
         self._into = folded_map(layer.norm_mlp, layer.W_in, layer.b_in)
         self._out = folded_map(None, layer.W_out, layer.b_out)
 
     def after(self, x: Affine) -> Affine:
         """Return the residual vectors after the MLP, the symbols of ``x`` first."""
+        if not self.is_there:
+            d = len(self._shift)
+            return x.plus(Affine(self._shift, np.zeros((d, 0)), np.zeros(d)))
         z = normalised(x, self.eps) if self.has_norm else x
         return x.plus(z.mapped(self._into).activated(self.kind).mapped(self._out))
 
@@ -94,6 +100,10 @@ class FinalStage:
         self.has_final_norm = network.norm_final is not None
         self._mlp = MlpStage(network.layers[-1], network.architecture)
         self._network = network
+        sizes = np.abs(network.W_U).astype(np.float64)
+        #: Bounds of logits from those of residual vectors, and the share of the largest logit that is a tie.
+        self._largest = sizes, float(np.abs(network.b_U).max(initial=0.0))
+        self._tie = max(_TIE, 2 * network.tie)
         self._maps: dict[tuple[int, ...], Map] = {}
 
     def decisions(self, answer: tuple[int, ...]) -> Map:
@@ -136,6 +146,10 @@ class FinalStage:
             margins = shift.plus(product)
         else:
             margins = y.mapped(head)
+            # oracles answer margins this close to the largest logit as ties
+            top = ((np.abs(y.centre) + y.reach) @ self._largest[0]).max(axis=-1) + self._largest[1]
+            tied = self._tie * np.maximum(top, 1.0)[..., None]
+            margins = Affine(margins.centre, margins.noise, margins.radius + tied)
         least = margins.centre - margins.reach
         least = least - gamma(4) * (np.abs(margins.centre) + margins.reach)
         least = np.where(np.isfinite(least), least, -np.inf)

@@ -57,7 +57,8 @@ class HeadSums:
         summed = letters.transpose(1, 0, 2)
         weights, fixed_weights = summed[h * k :], terms.constant[h * k :, variant]
         out = layer.W_O.astype(np.float64)
-        is_centred = layer.norm_mlp is not None and stages.network.norm_final is not None
+        # what follows is a norm, which takes the mean away
+        is_centred = stages.network.norm_final is not None and (layer.norm_mlp is not None or not layer.W_in.size)
         mixed = summed[: h * k].reshape(h, k, *summed.shape[1:])
         fixed = terms.constant[: h * k, variant].reshape(h, k)
         values = np.einsum("hkpa,hkd->hpad", mixed, out)

@@ -174,6 +174,8 @@ def why_not(network: Network, domain: Domain, semantics: str) -> str | None:
         return "bounds are for one layer read at one position, or two causal ones read at the last"
     if not all(is_in_order(domain.template.layout(length)) for length in domain.lengths):
         return "bounds for two layers are for prompts that hold the input's tokens once, in order"
+    if not a.d_mlp:
+        return "bounds for two layers are for layer norms and an MLP"
     if (
         any(layer.norm_attention is None or layer.norm_mlp is None for layer in network.layers)
         or not network.norm_final

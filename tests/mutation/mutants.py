@@ -1,7 +1,7 @@
 """Every small change of a module: comparisons turned, sums without a term, guards removed, constants off by a little.
 
-A mutant is one such change and a line that says which. What only words (messages, docstrings,
-annotations) would change is left out.
+A mutant is one such change and a line that says which. What only words (messages, docstrings, annotations) would change
+is left out, and so is what only makes a bound wider by a little or reports progress.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ _NAMES = {
 }  # fmt: skip
 #: Calls that note or raise a reason: dropping one is dropping a guard.
 _GUARDS = {"_require", "reject", "doubt"}
+#: Calls whose constants are numbers of roundings: one more is a wider bound.
+_ROUNDINGS = {"gamma", "_gamma"}
+#: A float constant up to this is slack for roundings: twice as much is a wider bound.
+_LARGEST_SLACK = 1e-6
 Edit = Callable[[ast.AST], ast.AST]
 
 
@@ -78,6 +82,8 @@ def _walk(node: ast.AST, is_code: bool = True) -> Iterator[tuple[ast.AST, bool]]
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
                 is_words = isinstance(child, ast.JoinedStr) or (isinstance(node, ast.Raise) and name == "exc")
+                is_words |= name == "args" and isinstance(node, ast.Call) and _name(node) in _ROUNDINGS
+                is_words |= isinstance(child, ast.If) and ast.unparse(child.test) == "progress is not None"
                 is_words |= isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
                 yield from _walk(child, inside and not is_words)
 
@@ -103,6 +109,8 @@ def _edits(node: ast.AST) -> Iterator[tuple[str, Edit]]:
         yield "without its sign", lambda n: n.operand  # type: ignore[attr-defined]
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
         value = node.value
+        if type(value) is float and 0 < value <= _LARGEST_SLACK:
+            return
         new = (not value) if type(value) is bool else value + 1 if type(value) is int else value * 2 or 1.0
         yield "constant", lambda n, new=new: ast.Constant(new)
     else:

@@ -78,8 +78,9 @@ PARTS = {
         promise=((f"{_UNIT}slices.py", f"{_UNIT}spec.py"), (f"{_CLASSES}certificates_are_accepted",)),
         reader=_READERS,
         separable=(
-            (f"{_SOUND}separable_exceptions.py", f"{_CLASSES}margins_are_pinned_from_both_sides",
-             f"{_CLASSES}counts_moved_within_a_class_are_rejected", f"{_CLASSES}labels_are_accepted"),
+            (f"{_UNIT}separable_arithmetic.py", f"{_SOUND}separable_exceptions.py",
+             *(f"{_CLASSES}{name}" for name in ("margins_are_pinned_from_both_sides",
+                                                "counts_moved_within_a_class_are_rejected", "labels_are_accepted"))),
             (f"{_SOUND}certificates_separable.py",),
         ),
         slices=_BOXES,

@@ -15,21 +15,26 @@ import numpy as np
 import pytest
 
 from extract.check.answers import Model
+from extract.check.anykind import forward_of
+from extract.check.attended import Attended
 from extract.check.boxes import BoxCheck, is_bounded
-from extract.check.forward import Forward
+from extract.check.forward import DOUBLE, Forward
+from extract.check.layered import Layered
 from extract.check.program import parse
 from extract.check.promise import Totals
 from extract.check.reader import Unreadable, read_network
 from extract.check.slices import answering, whole_slice
 from extract.check.spec import read_task
 from extract.domain import Domain
+from extract.formats.checkpoint import load_checkpoint
 from extract.lang.machine import program_machine
 from extract.lang.syntax import parse_program
 from extract.lang.terms import Program
 from extract.network import Network
-from extract.verify import box_proof
+from extract.verify import box_proof, two_layers
 from extract.verify.box_proof import BoxProver, BoxResult
 from extract.verify.boxes import Node, Split
+from extract.verify.final_stage import FinalStage
 from extract.verify.paths import Paths, read_paths
 from tests.networks import random_network, write_gpt2, write_neutral
 from tests.unit.verify.enumeration_cases import BruteOracle, make_domain
@@ -50,7 +55,7 @@ def drawn_case(seed: int, length: int) -> tuple[Network, Domain, Program, str]:
     network = random_network(
         seed, 1, 8, pick(1, 2, 4), 5, 2 * length + 8, attention=pick("causal", "bidirectional"),
         norm=pick("layernorm", "layernorm", "none"), activation=pick("gelu_tanh", "gelu_erf", "relu", "silu"),
-        spread=pick(0.1, 0.3, 0.6, 1.0), has_positions=pick(True, True, False),
+        spread=pick(0.1, 0.3, 0.6, 1.0), has_positions=pick(True, True, False), d_mlp=0 if seed % 3 == 2 else None,
     )  # fmt: skip
     kind = pick("argmax", "multilabel")
     readout: dict[str, Any] = {"kind": kind, "at": pick("last", "last", "first")}
@@ -203,13 +208,23 @@ def test_one_input_that_differs_is_never_proved_away() -> None:
         assert sum(leaf.disagree for leaf in parts) <= 1
 
 
+#: Architectures that are GPT-2's but for something.
+LACKING: dict[str, dict[str, Any]] = {
+    "bidirectional": {"attention": "bidirectional"},
+    "no norms": {"norm": "none"},
+    "no MLP": {"d_mlp": 0},
+    "bidirectional attention alone": {"attention": "bidirectional", "norm": "none", "d_mlp": 0},
+}
+
+
 def checked_case(folder: Path, seed: int, layout: str = "gpt2") -> tuple[BoxCheck, Totals, int]:
-    """The checker's view of a random network and a task, one entry of boxes at hand; ``neutral`` ones have what GPT-2
-    lacks: biased logits and a scale of any sign."""
+    """The checker's view of a random network and a task, one entry of boxes at hand; all but ``gpt2`` ones have what
+    GPT-2 lacks: biased logits, a scale of any sign, and what ``LACKING`` says."""
     rng = np.random.default_rng(seed)
     network = random_network(
         seed, 1, 8, int(rng.choice([1, 2, 4])), 5, 12, spread=float(rng.choice([0.1, 0.3, 0.6, 1.0])),
         activation=str(rng.choice(["gelu_tanh", "gelu_erf", "relu", "silu"])),  # type: ignore[arg-type]
+        **LACKING.get(layout, {}),
     )  # fmt: skip
     if layout == "gpt2":
         write_gpt2(network, folder)
@@ -226,15 +241,28 @@ def checked_case(folder: Path, seed: int, layout: str = "gpt2") -> tuple[BoxChec
     task = read_task(folder / "spec.toml", 5, [2])
     lets = parse(PROGRAMS[kind])
     entry = {"length": 5, "offset": 2}
-    check = BoxCheck(task, Model(task, Forward(read_network(folder))), lets, entry, [])
+    check = BoxCheck(task, Model(task, forward_of(read_network(folder), DOUBLE)), lets, entry, [])
     return check, answering(task, lets), 5
 
 
-@pytest.mark.parametrize("layout", ("gpt2", "neutral"))
+@pytest.mark.parametrize("layout", ("gpt2", "neutral", *LACKING))
 def test_the_checkers_bounds_never_confirm_what_is_false(layout: str, tmp_path: Path) -> None:
+    n_confirmed, n_refused = confirmed(tmp_path, layout, range(5 if layout in LACKING else 16))
+    assert n_confirmed > 4 and n_refused > 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LACKING)
+def test_the_checkers_bounds_never_confirm_what_is_false_on_many_networks(layout: str, tmp_path: Path) -> None:
+    n_confirmed, n_refused = confirmed(tmp_path, layout, range(100, 150))
+    assert n_confirmed > 40 and n_refused > 20
+
+
+def confirmed(folder: Path, layout: str, seeds: range) -> tuple[int, int]:
+    """Hold the checker's bounds over random slices to every string of them; count what they confirm and do not."""
     n_confirmed = n_refused = 0
-    for seed in range(16):
-        check, program, length = checked_case(tmp_path / str(seed), seed, layout)
+    for seed in seeds:
+        check, program, length = checked_case(folder / str(seed), seed, layout)
         rng = np.random.default_rng(seed)
         whole = whole_slice(check.task, program, length)
         assert whole is not None
@@ -254,16 +282,71 @@ def test_the_checkers_bounds_never_confirm_what_is_false(layout: str, tmp_path: 
             assert same or not found
             n_confirmed, n_refused = n_confirmed + found, n_refused + (not found)
             assert part.size() == len(tokens)
-    assert n_confirmed > 10 and n_refused > 5
+    return n_confirmed, n_refused
 
 
-@pytest.mark.parametrize("lacking", ({"norm": "none"}, {"d_mlp": 0}))
-def test_what_the_bounds_are_not_for_is_refused(lacking: dict[str, Any], tmp_path: Path) -> None:
-    """Without norms or an MLP neither side offers bounds, and the checker takes none."""
-    network = random_network(1, 1, 8, 2, 5, 12, **lacking)
-    write_neutral(network, tmp_path / "network")
+def test_what_the_bounds_are_not_for_is_refused(tmp_path: Path) -> None:
+    """Where a part is not GPT-2's neither side offers bounds, and the checker takes none."""
     whole = checked_case(tmp_path / "whole", 1, "neutral")[0]
     assert is_bounded(whole.task, whole.model.forward.weights)
-    assert not is_bounded(whole.task, read_network(tmp_path / "network"))
-    assert box_proof.refusal(network, make_domain(), "real") == "bounds are for layer norms and an MLP"
-    assert box_proof.refusal(random_network(1, 1, 8, 2, 5, 12), make_domain(), "real") is None
+    for layout, lacking in LACKING.items():
+        network = random_network(1, 1, 8, 2, 5, 12, **lacking)
+        assert is_bounded(whole.task, read_network(write_neutral(network, tmp_path / layout)))
+        assert box_proof.refusal(network, make_domain(), "real") is None
+        two = random_network(1, 2, 8, 2, 5, 12, **lacking)
+        assert not is_bounded(whole.task, read_network(write_neutral(two, tmp_path / f"two {layout}")))
+        assert two_layers.why_not(two, make_domain(), "real") is not None
+    plain = random_network(1, 1, 8, 2, 5, 12, norm="none")
+    mixed = replace(plain.architecture, softmax_share=0.5, attention="bidirectional")
+    network = replace(plain, architecture=mixed)
+    assert not is_bounded(whole.task, read_network(write_neutral(network, tmp_path / "mixed")))
+    assert box_proof.refusal(network, make_domain(), "real") == "bounds are not for mixed attention"
+
+
+def test_what_bounds_give_up_on_is_not_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where weights vanish or states are too many nothing is known, and nothing confirmed."""
+    check, program, length = checked_case(tmp_path, 0)
+    whole = whole_slice(check.task, program, length)
+    assert whole is not None
+
+    def give_up(*_: Any) -> Any:
+        raise Unreadable("nothing is known")
+
+    monkeypatch.setattr(Attended, "over", give_up)
+    monkeypatch.setattr(Layered, "bounded", give_up)
+    monkeypatch.setattr(Layered, "__init__", lambda *_: None)
+    answer = [1] * len(check.task.choices)
+    check.task.kind == "multilabel" or answer.__setitem__(slice(None), [int(check.task.output_codes[0])])
+    assert not check.bounded(whole, answer)
+    assert not check._bounded_by_states(whole, answer, [1, []])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_decisions_are_differences_and_what_they_are_made_of(seed: int, tmp_path: Path) -> None:
+    """Both sides: columns whose products must be positive, each entry's operands bounded, and the shift."""
+    check, _, _ = checked_case(tmp_path, seed, "neutral")
+    task, w = check.task, check.model.forward.weights
+    chosen, bias = w.W_U[:, task.choices], w.b_U[task.choices]
+    is_set = task.kind == "multilabel"
+    domain = make_domain(kind=task.kind, threshold=0.0) if is_set else make_domain()
+    ours = FinalStage(load_checkpoint(tmp_path).network, domain.readout)
+    n = len(task.choices)
+    for own in range(n):
+        labels = [int(i % 2 == own % 2) for i in range(n)]
+        columns, sizes, shift = check._decisions(labels if is_set else [int(task.output_codes[task.choices[own]])])
+        others = [i for i in range(n) if i != own]
+        signs = np.where(np.array(labels) > 0, 1.0, -1.0)
+        assert (columns == (chosen * signs if is_set else chosen[:, [own]] - chosen[:, others])).all()
+        assert (shift == ((bias - task.threshold) * signs if is_set else bias[own] - bias[others])).all()
+        parts = np.abs(chosen) if is_set else np.abs(chosen[:, [own]]) + np.abs(chosen[:, others])
+        assert (sizes >= parts).all()
+        made = ours.decisions(tuple(labels) if is_set else (own,))
+        gain = np.abs(w.norm_final[0]) if w.norm_final is not None else np.ones(len(chosen))
+        assert (parts * gain[:, None] <= made.sizes.T).all() and (made.slips > 0).all()
+
+
+def test_what_the_checker_evaluates_by_prefixes_is_causal(tmp_path: Path) -> None:
+    network = random_network(1, 1, 8, 2, 5, 12, attention="bidirectional")
+    forward = Forward(read_network(write_neutral(network, tmp_path)))
+    with pytest.raises(ValueError, match="causal"):
+        forward.logits(np.zeros((1, 3), np.int32), 0, 0)
