@@ -59,7 +59,7 @@ def test_a_batch_notes_what_agrees_apart_from_ties() -> None:
     def line(report: Report) -> str:
         return row_line(BatchRow(name="a/b", family="a", report=report), 5).plain
 
-    assert "UNDECIDED" in line(tied()) and line(tied()).endswith("ties apart: agrees")
+    assert "undecided" in line(tied()) and line(tied()).endswith("ties apart: agrees")
     assert "ties apart" not in line(tied(disagree=1))
 
 
