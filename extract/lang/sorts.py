@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from extract.errors import ProgramError
@@ -59,6 +60,18 @@ def result_sort(term: Term, arguments: Sequence[Sort], vocabulary: Vocabulary) -
 
     Raises:  ProgramError if the operator is unknown, or its arguments or constants do not fit its row.
     """
+    # a search asks the same of millions of nodes; where constants have a say each node is looked at by itself
+    if not term.data and term.operator not in ("//", "%"):
+        return _sort_without_data(term.operator, tuple(arguments), vocabulary)
+    return _result_sort(term, arguments, vocabulary)
+
+
+@lru_cache(maxsize=1 << 14)
+def _sort_without_data(operator: str, arguments: tuple[Sort, ...], vocabulary: Vocabulary) -> Sort:
+    return _result_sort(Term(operator), arguments, vocabulary)
+
+
+def _result_sort(term: Term, arguments: Sequence[Sort], vocabulary: Vocabulary) -> Sort:
     row = OPERATORS.get(term.operator)
     if row is None:
         raise ProgramError(f"{term.operator!r} is no operator", hint="the operators are listed in operators.py")
