@@ -81,6 +81,7 @@ def certificate_bytes(
             "agree": str(tally.agree),
             "disagree": str(tally.disagree),
             "undecided": str(total - tally.agree - tally.disagree),
+            **_cells(certificate, domain),
         },
         "numerics": {
             "error_bound": certificate.error_bound,
@@ -152,7 +153,24 @@ def _finite(margin: float) -> float | None:
     return margin if math.isfinite(margin) else None
 
 
+def n_cells(domain: Domain) -> int:
+    """Return the single answers that a read-out at every position takes on a domain: one per input and position."""
+    return sum(length * domain.size_at(length) for length in domain.lengths) * len(domain.offsets)
+
+
+def _cells(certificate: Certificate, domain: Domain) -> dict[str, Any]:
+    """Return the sums of the regions' counts of single answers, where all have them; the rest is undetermined."""
+    counted = [region.cells for region in certificate.regions if region.cells is not None]
+    if not counted or len(counted) < len(certificate.regions) or certificate.boxes:
+        return {}
+    total, agree, disagree = n_cells(domain), sum(c.agree for c in counted), sum(c.disagree for c in counted)
+    counts = {"total": total, "agree": agree, "disagree": disagree, "undetermined": total - agree - disagree}
+    return {"cells": {name: str(n) for name, n in counts.items()}}
+
+
 def _region(region: Region) -> dict[str, Any]:
+    cells = region.cells
+    counts = {} if cells is None else {"cells": asdict(cells) | {"undetermined": list(cells.undetermined)}}
     return {
         "length": region.length,
         "offset": region.offset,
@@ -163,6 +181,7 @@ def _region(region: Region) -> dict[str, Any]:
         "undecided": region.tally.undecided,
         "min_margin": _finite(region.tally.min_margin),
         "digest": region.digest,
+        **counts,
     }
 
 

@@ -81,10 +81,23 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class CellTally:
+    """Exact counts of single answers, one per input and read position, over a run of inputs of one length.
+
+    ``undetermined`` has one count per position: of the inputs whose answer there no precision tried could decide.
+    """
+
+    agree: int
+    disagree: int
+    undetermined: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A run of consecutive inputs of one length and offset in enumeration order, ``start`` to ``stop`` (exclusive).
 
-    ``digest`` is the sha256 of the model's answers in that order, each answer as little-endian int32 codes.
+    ``digest`` is the sha256 of the model's answers in that order, each answer as little-endian int32 codes. ``cells``
+    counts single answers, where an input has several and not all of the domain's could be decided.
     """
 
     length: int
@@ -93,6 +106,7 @@ class Region:
     stop: int
     tally: Tally
     digest: str
+    cells: CellTally | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,11 @@ def certify(
     if found.unproved and len(found.reasons) == len(found.unproved):
         certificate = without_boxes(certificate, found.unproved)
         data, found = _checked(subject, certificate, exceptions, progress)
+    if found.is_doubt and any(region.cells is not None for region in certificate.regions):
+        # our bounds and the checker's may settle different answers of one input: then only inputs are claimed
+        regions = tuple(replace(region, cells=None) for region in certificate.regions)
+        certificate = replace(certificate, regions=regions)
+        data, found = _checked(subject, certificate, exceptions, progress)
     if found.is_doubt:
         raise UnconfirmedError(f"the independent checker's own bounds do not confirm it: {found.reasons[0]}")
     if not found.accepted:

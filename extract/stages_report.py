@@ -35,6 +35,7 @@ from extract.report.report import (
     count,
     finite,
 )
+from extract.stages_cells import cells_part
 from extract.stages_judge import INTERRUPTED, Judged, run_status, uncheckable
 from extract.stages_load import Subject
 from extract.stages_model import architecture_of, rows_outside
@@ -160,6 +161,7 @@ def verdict_part(domain: Domain, certificate: Certificate | None, claim: str) ->
         undecided=count(domain.size - tally.agree - tally.disagree),
         by_length=tallies(domain, (*certificate.regions, *certificate.boxes) if certificate is not None else ()),
         claim=claim,
+        cells=cells_part(domain, certificate),
     )
 
 

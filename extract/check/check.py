@@ -18,6 +18,7 @@ import numpy as np
 from extract.check.answers import Model, adapters, is_defined, program_answers
 from extract.check.anykind import forward_of
 from extract.check.boxes import BoxCheck, is_bounded
+from extract.check.counts import are_counts, cells_fit, count_cells, statuses
 from extract.check.forward import DOUBLE, SINGLE
 from extract.check.language import Ints
 from extract.check.program import parse
@@ -96,10 +97,6 @@ def _require(holds: bool, reason: str) -> None:
         raise _Rejected(reason)
 
 
-def _are_counts(*values: Any) -> bool:
-    return all(type(value) is int and value >= 0 for value in values)
-
-
 def _decimal(text: Any) -> int:
     is_count = isinstance(text, str) and text.isascii() and text.isdigit() and (text[0] != "0" or text == "0")
     _require(is_count, f"claim: {text!r} is not a count as a decimal string")
@@ -118,7 +115,7 @@ class _Check:
         _require(sealed, "self_sha256 is not the sha256 of the certificate: it was edited or damaged")
         used, self.cert, self.regions, self.reasons = cert["spec"], cert, cert["regions"], list[str]()
         self.offsets: list[int] = used["offsets"]
-        is_domain = _are_counts(used["max_length"], *self.offsets) and used["max_length"] <= _LONGEST
+        is_domain = are_counts(used["max_length"], *self.offsets) and used["max_length"] <= _LONGEST
         is_domain = is_domain and len(set(self.offsets)) == len(self.offsets) > 0
         _require(is_domain, f"spec: max_length and offsets are {used['max_length']!r} and {self.offsets!r}")
         folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
@@ -231,7 +228,7 @@ class _Check:
         self.reject(total == size, f"claim: inputs_total is {total}, the domain has {size} inputs")
         self.reject(sums == self.claimed, f"claim: {', '.join(_COUNTS)} are {self.claimed}, the classes say {sums}")
         status, listed = self.cert["claim"]["status"], len(self.cert["exceptions"])
-        is_right = status in _statuses(*sums) and (listed > 0) == (sums[1] > 0)
+        is_right = status in statuses(*sums) and (listed > 0) == (sums[1] > 0)
         self.reject(is_right, f"claim: status {status!r} with {listed} exceptions does not follow from {sums}")
         coverage = f"bounded {found.agree + found.disagree} of {size} inputs again, in {found.n_classes} classes"
         return CheckResult(not self.reasons, tuple(self.reasons), coverage, found.agree + found.disagree)
@@ -243,7 +240,7 @@ class _Check:
         self.reject(total == size, f"claim: inputs_total is {total}, the domain has {size} inputs")
         for r in self.regions:
             counts, start, stop = [r[name] for name in _COUNTS], r["start"], r["stop"]
-            _require(_are_counts(*counts, start, stop, r["length"], r["offset"]), f"region {r}: not made of counts")
+            _require(are_counts(*counts, start, stop, r["length"], r["offset"]), f"region {r}: not made of counts")
             whole = min(start + _REGION, self.sizes.get(r["length"], 0))
             key = (self.offsets.index(r["offset"]) if r["offset"] in self.offsets else -1, r["length"], start)
             is_cut = key > last and key[0] >= 0 and start % _REGION == 0 and start < stop <= whole
@@ -259,7 +256,7 @@ class _Check:
         self.n_differ, fragile, taken = sums[1], sums[2], {(r["length"], r["offset"]) for r in self.regions}
         for entry in self.boxes:
             pair, counts = (entry["length"], entry["offset"]), [_decimal(entry[name]) for name in _COUNTS]
-            is_new = _are_counts(*pair) and pair not in taken and pair[1] in self.offsets
+            is_new = are_counts(*pair) and pair not in taken and pair[1] in self.offsets
             fits = is_new and sum(counts) == self.sizes.get(pair[0], -1)
             self.reject(fits, f"boxes of length {pair[0]}, offset {pair[1]}: there twice, or not all its inputs")
             taken.add(pair)
@@ -271,7 +268,9 @@ class _Check:
         sums[2] += size - sum(sums)
         self.reject(sums == self.claimed, f"claim: {', '.join(_COUNTS)} are {self.claimed}, the regions say {sums}")
         status = self.cert["claim"]["status"]
-        self.reject(status in _statuses(*sums), f"claim: status {status!r} does not follow from {sums}")
+        self.reject(status in statuses(*sums), f"claim: status {status!r} does not follow from {sums}")
+        fits = cells_fit(self.cert, self.task.at, self.sizes, len(self.offsets))
+        self.reject(fits, "claim: its cells, one per input and position, do not follow from those of the regions")
 
     def exceptions(self) -> None:
         """Replay every listed exception; note their places in the enumeration."""
@@ -377,6 +376,13 @@ class _Check:
         is_counted = agree >= r["agree"] and len(found) >= r["disagree"] and r["undecided"] <= doubtful
         text = f"{place}: {agree} agree and {len(found)} differ, claimed {r['agree']} and {r['disagree']}"
         self.reject(is_counted, text)
+        if "cells" in r:
+            cells = count_cells(model, program, sure)
+            # the same answers open, or one of us has the looser bounds; then every other count must be the same
+            is_same, text = cells["undetermined"] == r["cells"]["undetermined"], f"{place}: its cells are {cells}"
+            self.reject(cells == r["cells"] or not is_same, f"{text}, claimed {r['cells']}")
+            if not is_same:
+                self.doubt(f"{text}, not those claimed")
         if fragile == r["undecided"] and least < math.inf:
             self.reject(claimed >= least - slack, f"{place}: the least margin is {least}, claimed {claimed}")
         rows = model[:, : self.model.width(r["length"], r["offset"])].astype("<i4")
@@ -388,12 +394,3 @@ class _Check:
 
 def _place(r: dict[str, Any]) -> str:
     return f"region of length {r['length']}, offset {r['offset']}, ranks {r['start']} to {r['stop']}"
-
-
-def _statuses(agree: int, disagree: int, undecided: int) -> set[str]:
-    """The statuses that follow from the numbers of inputs that agree, disagree and are undecided."""
-    if disagree == 0:
-        return {"undecided"} if undecided else {"proved"}
-    if undecided:
-        return {"refuted", "undecided"}
-    return {"refuted", "proved_except"} if disagree * 100 <= agree + disagree else {"refuted"}

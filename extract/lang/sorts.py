@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from extract.errors import ProgramError
@@ -59,6 +60,19 @@ def result_sort(term: Term, arguments: Sequence[Sort], vocabulary: Vocabulary) -
 
     Raises:  ProgramError if the operator is unknown, or its arguments or constants do not fit its row.
     """
+    # a search asks the same of millions of nodes; a divisor is looked at as a term, and tables by themselves. The types
+    # are compared first because 1, 1.0 and True are one key
+    if term.operator not in ("//", "%") and all(type(datum) in (str, int) for datum in term.data):
+        return _sort_of_node(term.operator, term.data, tuple(arguments), vocabulary)
+    return _result_sort(term, arguments, vocabulary)
+
+
+@lru_cache(maxsize=1 << 14)
+def _sort_of_node(operator: str, data: tuple[Datum, ...], arguments: tuple[Sort, ...], vocabulary: Vocabulary) -> Sort:
+    return _result_sort(Term(operator, (), data), arguments, vocabulary)
+
+
+def _result_sort(term: Term, arguments: Sequence[Sort], vocabulary: Vocabulary) -> Sort:
     row = OPERATORS.get(term.operator)
     if row is None:
         raise ProgramError(f"{term.operator!r} is no operator", hint="the operators are listed in operators.py")

@@ -135,8 +135,34 @@ class LengthTally(Part, frozen=True):
     min_margin: float | None
 
 
+class PositionPart(Part, frozen=True):
+    """How many of the answers at one position are undetermined, of all that the domain has there."""
+
+    position: int
+    cells: Count
+    undetermined: Count
+
+
+class Cells(Part, frozen=True):
+    """Single answers, one per input and read position: agree, disagree and undetermined add up to ``total``.
+
+    ``positions`` are those with undetermined answers, counted from 0 at the input's first token; none where an input
+    has one answer. ``where`` says in words which answers are undetermined, null where no few words say it exactly.
+    """
+
+    total: Count
+    agree: Count
+    disagree: Count
+    undetermined: Count
+    positions: tuple[PositionPart, ...]
+    where: str | None
+
+
 class VerdictPart(Part, frozen=True):
-    """The verdict on the first program; agree, disagree and undecided add up to ``inputs_total``."""
+    """The verdict on the first program; agree, disagree and undecided add up to ``inputs_total``.
+
+    ``cells`` counts single answers; null where every input is decided, or they are not counted one by one.
+    """
 
     method: str
     inputs_total: Count
@@ -145,6 +171,7 @@ class VerdictPart(Part, frozen=True):
     undecided: Count
     by_length: tuple[LengthTally, ...]
     claim: str
+    cells: Cells | None = None
 
 
 class Numerics(Part, frozen=True):

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from extract.report.report import Report, number
 from extract.report.screen import grouped
-from extract.report.text import HEADLINES
+from extract.report.text import HEADLINES, apart_from_ties
 
 #: What became of an expectation: contradicted by a definite verdict, missed by an open one, or there was none.
 Outcome = Literal["met", "missed", "contradicted", "none"]
@@ -122,6 +122,8 @@ def _notes(row: BatchRow) -> list[str]:
         notes.append(f"{grouped(number(found.count))} differ")
     if report.error is not None:
         notes.append(report.error.message)
+    elif apart_from_ties(report) is not None:
+        notes.append("ties apart: agrees")
     elif report.status == "undecided" and report.budget_hit:
         notes.append(report.budget_hit)
     return notes

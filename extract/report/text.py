@@ -119,7 +119,7 @@ def _verdict_lines(report: Report) -> list[Text]:
         hint = f" (hint: {report.error.hint})" if report.error.hint else ""
         return [Text.assemble((f" {word}  ", style), f"{report.error.message}{hint}")]
     semantics = f"      ({_SEMANTICS[report.numerics.semantics]})" if report.numerics is not None else ""
-    lines = [Text.assemble((f" {word}  ", style), sentence, (semantics, "dim"))]
+    lines = [Text.assemble((f" {word}  ", style), apart_from_ties(report) or sentence, (semantics, "dim"))]
     if report.programs:
         lines += _program_lines(report.programs[0])
     verdict = report.verdict
@@ -128,6 +128,7 @@ def _verdict_lines(report: Report) -> list[Text]:
         if number(verdict.undecided):
             parts.append(f"{_count(verdict.undecided)} undecided")
         lines.append(Text(f"   {' · '.join(parts)} of {_count(verdict.inputs_total)} inputs"))
+        lines += _cell_lines(report)
     if report.budget_hit is not None:
         lines.append(Text(f"   reason: {report.budget_hit}"))
     if report.numerics is not None:
@@ -135,6 +136,38 @@ def _verdict_lines(report: Report) -> list[Text]:
     if report.search is not None and report.search.unique_to_cost is not None:
         lines.append(Text(f"   unique up to cost {report.search.unique_to_cost} on this domain", "dim"))
     return lines
+
+
+def apart_from_ties(report: Report) -> str | None:
+    """Return what is known of a program that no determined answer contradicts, where ties alone leave it undecided."""
+    verdict, numerics = report.verdict, report.numerics
+    cells = verdict.cells if verdict is not None else None
+    if report.status != "undecided" or verdict is None or numerics is None or cells is None or not report.programs:
+        return None
+    if number(cells.disagree) or not number(cells.agree):
+        return None
+    if number(numerics.fragile_count) != number(verdict.undecided):
+        return None
+    where = f" ({cells.where})" if cells.where else ""
+    return (
+        f"every determined answer agrees: {_count(cells.agree)} of {_count(cells.total)}; "
+        f"the other {_count(cells.undetermined)} are ties{where}"
+    )
+
+
+def _cell_lines(report: Report) -> list[Text]:
+    """Return the counts of single answers and the positions of the undetermined ones, unless the first line has both;
+    nothing where an input has one answer."""
+    cells = report.verdict.cells if report.verdict is not None else None
+    if cells is None or not cells.positions or (cells.where and apart_from_ties(report)):
+        return []
+    parts = [f"{_count(cells.agree)} agree", f"{_count(cells.disagree)} differ"]
+    counts = " · ".join([*parts, f"{_count(cells.undetermined)} undetermined"])
+    shown = cells.positions[:_LISTED]
+    places = ", ".join(f"{p.position} ({_count(p.undetermined)} of {_count(p.cells)})" for p in shown)
+    more = f" and {len(cells.positions) - len(shown)} more" if len(cells.positions) > len(shown) else ""
+    where = cells.where or f"at positions {places}{more}"
+    return [Text(f"   {counts} of {_count(cells.total)} answers, undetermined: {where}")]
 
 
 def _numerics_text(report: Report) -> str:

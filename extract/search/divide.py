@@ -104,7 +104,7 @@ class Division:
         return min(fitting, key=lambda t: (term_cost(t), str(t)), default=None)
 
     def _candidates(self, part: _Part) -> Iterator[Term]:
-        hits = np.flatnonzero(~self._wrong[:, part.probes].any(axis=1))[:_TERMS_PER_PART]
+        hits = first_clear(self._wrong, part.probes, _TERMS_PER_PART)
         yield from (self._bank.term(int(self._ids[i])) for i in hits)
         yield from (scored.term for _, scored in self._gate.states[self._index].partial)
         yield from closed_forms.proposals(self._masked(part), self._gate.frame, self._gate.oracle.domain)
@@ -136,20 +136,41 @@ class Division:
                 break
         return list(found.values())
 
-    def _wrong_by_term(self) -> tuple[Booleans, NDArray[np.int32]]:
-        """Say which probes each bank term of the goal's sort gets wrong. Shapes: [term, probe], [term]."""
+    def _wrong_by_term(self) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+        """Say which probes each bank term of the goal's sort gets wrong, as bits. Shapes: [word, term], [term]."""
         goal = self._goal
         tags: tuple[Tag, ...] = ("",) if goal.kind == "B" else ("T", "N") if goal.tag == "" else (goal.tag,)
-        rows: list[Booleans] = [np.zeros((0, len(goal.mask)), dtype=np.bool_)]
+        words = [bit_words(np.zeros((0, len(goal.mask)), dtype=np.bool_))]
         all_ids: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)]
         for tag in tags:
             typed = np.ones_like(goal.mask) if goal.kind == "B" else (goal.codes >= 1 << 30) == (tag == "T")
             for shape in dict.fromkeys((goal.shape, "whole")):
                 values, ids = self._bank.rows_up_to(Key(goal.kind, tag, shape), self._cost)
                 for start in range(0, len(ids), _ROWS_PER_BLOCK):
-                    rows.append(_wrong(values[start : start + _ROWS_PER_BLOCK], goal, typed))
+                    words.append(bit_words(_wrong(values[start : start + _ROWS_PER_BLOCK], goal, typed)))
                 all_ids.append(ids)
-        return np.concatenate(rows), np.concatenate(all_ids)
+        return np.concatenate(words, axis=1), np.concatenate(all_ids)
+
+
+def bit_words(rows: Booleans) -> NDArray[np.uint64]:
+    """Return rows as bits in words of 64, the words of all rows side by side. Shapes: [row, bit], [word, row]."""
+    packed = np.packbits(rows, axis=1)
+    padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
+    return np.ascontiguousarray(padded.view(np.uint64).T)
+
+
+def first_clear(words: NDArray[np.uint64], asked: Booleans, most: int) -> list[int]:
+    """Return the first rows of ``bit_words`` that have no bit where it is asked for. Shape: ``asked`` [bit]."""
+    bits, found = bit_words(asked[None])[:, 0], list[int]()
+    for start in range(0, words.shape[1], _ROWS_PER_BLOCK):
+        block = words[:, start : start + _ROWS_PER_BLOCK]
+        hit = np.zeros(block.shape[1], dtype=np.uint64)
+        for word, mask in zip(block, bits, strict=True):
+            hit |= word & mask
+        found += (np.flatnonzero(hit == 0) + start).tolist()
+        if len(found) >= most:
+            break
+    return found[:most]
 
 
 def _wrong(values: NDArray[Any], goal: Goal, typed: Booleans) -> Booleans:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from extract.errors import ProgramError
 from extract.hints import Hints
-from extract.lang.batch import Batch, Value, evaluate_term
-from extract.lang.sorts import sorts_of
+from extract.lang.batch import Batch, Value, checked_sorts, evaluate_term
+from extract.lang.sorts import Shape, sorts_of
 from extract.lang.terms import Term
 from extract.search.builders import EVERYWHERE, INDICES, LENGTH, STEP, TOKENS, choose, readable, symbol_or_integer
 from extract.search.goals import Goal
@@ -126,7 +126,7 @@ class GuidedQueue:
     def _keep(self, term: Term) -> None:
         """Keep a term as a part of pairs unless an earlier one has its values, or it has not the cells of a goal."""
         values = self._values(term)
-        if values is None or not (self._is(term, "whole") or any(self._is(term, goal.shape) for goal in self._goals)):
+        if values is None or self._shape(term) not in {"whole", *(goal.shape for goal in self._goals)}:
             return
         key = (str(values.dtype), np.ascontiguousarray(values).tobytes())
         if key not in self._known and len(self._parts) < _MOST_PARTS:
@@ -137,9 +137,10 @@ class GuidedQueue:
 
     # -- the goals --------------------------------------------------------------------------------------------------
     def _hits(self, term: Term, values: NDArray[Any]) -> Iterator[Proposal]:
+        shape = self._shape(term)
         for number, goal in enumerate(self._goals):
             # cells by position and by step may be as many on the probes and are not on other inputs
-            if not (self._is(term, "whole") or self._is(term, goal.shape)):
+            if shape not in ("whole", goal.shape):
                 continue
             if values.dtype == np.bool_ and goal.kind == "I":
                 yield from self._as_choice(term, values, number, goal)
@@ -166,6 +167,10 @@ class GuidedQueue:
             if len(self._cache) > 4 * _MOST_PARTS:
                 self._cache.clear()
         return values
+
+    def _shape(self, term: Term) -> Shape:
+        """Return the shape of a term that has been evaluated."""
+        return checked_sorts(term, self._vocabulary, self._batch.width, self._batch.n_steps)[term].shape
 
     def _is(self, term: Term, shape: str) -> bool:
         try:

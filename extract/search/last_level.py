@@ -54,6 +54,8 @@ _PAIRS_PER_CANDIDATE = 16
 _LEAST_PAIRS, _MOST_PAIRS = 1 << 21, 1 << 26
 _MOST_ADDED = 3
 _LARGEST_MODULUS = 64
+#: Terms compared with the goal at a time: what they need stays in the cache.
+_BLOCK_ROWS = 1 << 14
 
 
 def proposals(bank: Bank, goal: Goal, cost: int, *, is_derived: bool = False, patience: int = 1) -> Iterator[Proposal]:
@@ -258,7 +260,9 @@ def agreement(bank: Bank, goal: Goal, cost: int) -> tuple[NDArray[np.int64], NDA
     counts, all_ids = [], []
     for key in keys:
         values, ids = bank.rows_up_to(key, cost)
-        right = (values == goal.target[None]) | ~goal.mask[None]
-        counts.append(right.all(axis=2).sum(axis=1))
+        counts.append(np.zeros(0, dtype=np.int64))
+        for start in range(0, len(ids), _BLOCK_ROWS):
+            right = (values[start : start + _BLOCK_ROWS] == goal.target[None]) | ~goal.mask[None]
+            counts.append(right.all(axis=2).sum(axis=1))
         all_ids.append(ids)
     return np.concatenate(counts), np.concatenate(all_ids)

@@ -18,12 +18,12 @@ from extract.domain import Domain
 from extract.lang.batched import Batch, evaluate
 from extract.lang.terms import Program
 from extract.oracle import Oracle
-from extract.outcome import Certificate, Certified, Counterexample, Refuted, Region, Tally, Unknown, Verdict
+from extract.outcome import CellTally, Certificate, Certified, Counterexample, Refuted, Region, Tally, Unknown, Verdict
 from extract.readout import same_answers
 from extract.verify.answer_table import REGION, AnswerTable, Slab
 from extract.verify.climb import BoxClimber, Climb
 from extract.verify.counterexamples import minimised, replayed
-from extract.vocabulary import ABSENT, Codes
+from extract.vocabulary import ABSENT, UNDETERMINED, Codes
 
 #: Counterexamples replayed and reported by a verdict, and fragile inputs listed in a certificate.
 _N_REPORTED = 10
@@ -138,11 +138,14 @@ def verdict(
     ``climber`` decides lengths that the table does not hold, unless the program is far off already.
     Raises:  SoundnessAlarm if a difference does not replay through the oracle and the reference interpreter.
     """
+    inputs = inputs or InputCodes(domain)
     comparison = compare(program, table, domain, limit=_N_REPORTED, inputs=inputs)
     tally = comparison.tally
     climb = Climb((), (), "")
     if climber is not None and tally.disagree * _FAR_OFF <= table.n_evaluated:
         climb = climber.climb(program, unevaluated(table))
+    if table.n_fragile and not climb.regions:
+        comparison = replace(comparison, regions=with_cells(program, table, comparison.regions, inputs))
     certificate = _with_boxes(certificate_of(program, table, domain, comparison), climb)
     tally = certificate.tally
     if tally.disagree:
@@ -226,12 +229,35 @@ def _differing(
     program: Program, table: AnswerTable, slab: Slab, start: int, stop: int, inputs: InputCodes
 ) -> NDArray[np.int64]:
     """Return the ranks of a run on which program and model differ in a decided cell, ascending."""
-    domain = inputs.domain
-    codes = inputs.codes(slab.length, start, stop)
-    batch = Batch(codes, np.full(len(codes), slab.length, dtype=np.int32))
-    answers = evaluate(program, batch, domain.vocabulary, domain.readout)
+    answers = _said(program, slab.length, start, stop, inputs)
     model = table.values(slab.offset, slab.length, start, stop)
     return np.flatnonzero(~same_answers(answers, model)).astype(np.int64) + start
+
+
+def _said(program: Program, length: int, start: int, stop: int, inputs: InputCodes) -> Codes:
+    """Return the program's answers to a run of inputs of one length. Shape: [rank, width]."""
+    domain, codes = inputs.domain, inputs.codes(length, start, stop)
+    batch = Batch(codes, np.full(len(codes), length, dtype=np.int32))
+    return evaluate(program, batch, domain.vocabulary, domain.readout)
+
+
+def with_cells(
+    program: Program, table: AnswerTable, regions: tuple[Region, ...], inputs: InputCodes
+) -> tuple[Region, ...]:
+    """Return the regions with their single answers counted, where the read-out takes one at every position."""
+    if inputs.domain.readout.at != "every":
+        return regions
+    return tuple(replace(region, cells=_cells(program, table, region, inputs)) for region in regions)
+
+
+def _cells(program: Program, table: AnswerTable, region: Region, inputs: InputCodes) -> CellTally:
+    run = (region.length, region.start, region.stop)
+    model = table.values(region.offset, *run)[:, : region.length]
+    said = _said(program, *run, inputs)[:, : region.length]
+    is_open = model == UNDETERMINED
+    n_differ = int(np.count_nonzero((said != model) & ~is_open))
+    undetermined = tuple(int(n) for n in np.count_nonzero(is_open, axis=0))
+    return CellTally(model.size - n_differ - sum(undetermined), n_differ, undetermined)
 
 
 def _fragile_between(slab: Slab, start: int, stop: int) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -23,6 +24,7 @@ from extract.outcome import Certified, Refuted, Unknown
 from extract.progress import Silent
 from extract.readout import Inputs
 from extract.spec import load_spec
+from extract.stages_cells import cells_part
 from extract.verify.compare import compare, counterexamples_of, verdict
 from extract.verify.enumerate import enumerate_model
 from extract.vocabulary import UNDETERMINED
@@ -71,6 +73,18 @@ def counts(domain: Domain, program: str) -> tuple[int, int, int]:
             disagree, undecided = disagree + differs, undecided + (not differs and "c" in word)
             agree += not differs and "c" not in word
     return agree, disagree, undecided
+
+
+def cell_counts(domain: Domain, program: str) -> tuple[int, int, int, dict[int, int]]:
+    """Count single answers by brute force: agreeing, differing, open, and the open ones by position."""
+    agree, disagree, tied = 0, 0, dict.fromkeys(range(domain.max_length), 0)
+    for length in domain.lengths:
+        for word in product("abc", repeat=length):
+            for i, w in enumerate(word):
+                said = "a" if program == WRONG and i == 0 else w
+                tied[i] += w == "c"
+                agree, disagree = agree + (w not in ("c",) and w == said), disagree + (w not in ("c", said))
+    return agree, disagree, sum(tied.values()), tied
 
 
 @pytest.mark.parametrize("leak", (0.0, 2.0**-20, -(2.0**-20)))
@@ -139,6 +153,82 @@ def test_an_open_cell_is_no_exception(tmp_path: Path) -> None:
     assert not check_certificate(path, tmp_path, full=True).accepted
 
 
+@pytest.mark.parametrize("text", (RIGHT, ALSO_RIGHT, WRONG))
+def test_single_answers_are_counted_by_position(text: str, tmp_path: Path) -> None:
+    domain, network, _ = world(tmp_path, echo())
+    oracle, table = NetworkOracle(network, domain), enumerate_model(network, domain, progress=Silent())
+    found = verdict(parse_program(text, "every"), table, domain, oracle)
+    part = cells_part(domain, None if isinstance(found, Certified) else found.certificate)
+    agree, disagree, undetermined, by_position = cell_counts(domain, text)
+    assert part is not None
+    assert (part.agree, part.disagree, part.undetermined) == (agree, disagree, undetermined)
+    assert part.total == agree + disagree + undetermined == sum(n * 3**n for n in (1, 2, 3))
+    assert {p.position: p.undetermined for p in part.positions} == by_position
+    assert part.where is None
+
+
+def moved_cells(value: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> bytes:
+    """Return the certificate with the last region's single answers changed, its sums following."""
+    region, claim = json.loads(json.dumps(value["regions"][-1])), dict(value["claim"]["cells"])
+    before = {name: region["cells"][name] for name in ("agree", "disagree")}
+    change(region["cells"])
+    for name in before:
+        claim[name] = str(int(claim[name]) + region["cells"][name] - before[name])
+    claim["undetermined"] = str(int(claim["total"]) - int(claim["agree"]) - int(claim["disagree"]))
+    regions = [*value["regions"][:-1], region]
+    return seal({**value, "regions": regions, "claim": {**value["claim"], "cells": claim}})
+
+
+def hide_a_difference(cells: dict[str, Any]) -> None:
+    cells["agree"], cells["disagree"] = cells["agree"] + 1, cells["disagree"] - 1
+
+
+def decide_a_tie(cells: dict[str, Any]) -> None:
+    cells["agree"] += 1
+    cells["undetermined"][0] -= 1
+
+
+def tie_an_answer(cells: dict[str, Any]) -> None:
+    cells["agree"] -= 1
+    cells["undetermined"][1] += 1
+
+
+def move_a_tie(cells: dict[str, Any]) -> None:
+    cells["undetermined"][0] -= 1
+    cells["undetermined"][2] += 1
+
+
+def lose_an_answer(cells: dict[str, Any]) -> None:
+    cells["agree"] -= 1
+
+
+@pytest.mark.parametrize("change", (hide_a_difference, decide_a_tie, tie_an_answer, move_a_tie, lose_an_answer))
+def test_claims_about_single_answers_are_checked(change: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
+    path, value = certificate_for(tmp_path, WRONG)
+    assert int(value["claim"]["cells"]["disagree"]) > 0
+    path.write_bytes(moved_cells(value, lambda cells: None))
+    assert check_certificate(path, tmp_path, full=True).accepted
+    path.write_bytes(moved_cells(value, change))
+    assert not check_certificate(path, tmp_path, full=True).accepted
+
+
+def test_the_sum_of_single_answers_follows_from_the_regions(tmp_path: Path) -> None:
+    path, value = certificate_for(tmp_path, RIGHT)
+    cells = value["claim"]["cells"]
+    more = {**cells, "agree": str(int(cells["agree"]) + 1), "undetermined": str(int(cells["undetermined"]) - 1)}
+    for claim in ({**value["claim"], "cells": more}, {k: v for k, v in value["claim"].items() if k != "cells"}):
+        path.write_bytes(seal({**value, "claim": claim}))
+        assert not check_certificate(path, tmp_path, full=True).accepted
+    bare = [{k: v for k, v in region.items() if k != "cells"} for region in value["regions"]]
+    path.write_bytes(seal({**value, "regions": [*bare[:-1], value["regions"][-1]]}))
+    assert not check_certificate(path, tmp_path, full=True).accepted
+    # a certificate that counts inputs alone is as good as ever
+    path.write_bytes(
+        seal({**value, "regions": bare, "claim": {k: v for k, v in value["claim"].items() if k != "cells"}})
+    )
+    assert check_certificate(path, tmp_path, full=True).accepted
+
+
 @pytest.mark.parametrize(("at", "agree", "undecided"), (("every", 14, 25), ("last", 26, 13)))
 def test_a_run_finds_the_program_of_what_is_determined(at: str, agree: int, undecided: int, tmp_path: Path) -> None:
     world(tmp_path, echo(), at=at)
@@ -148,5 +238,8 @@ def test_a_run_finds_the_program_of_what_is_determined(at: str, agree: int, unde
     assert (ran.code, result["status"]) == (3, "undecided")
     assert [int(verdict_part[n]) for n in ("agree", "disagree", "undecided")] == [agree, 0, undecided]
     assert int(result["numerics"]["fragile_count"]) == undecided
+    cells, every = verdict_part["cells"], at == "every"
+    assert int(cells["total"]) == int(cells["agree"]) + int(cells["undetermined"]) == (102 if every else 39)
+    assert (int(cells["disagree"]), len(cells["positions"]), cells["where"]) == (0, 3 if every else 0, None)
     assert any("c" in example["tokens"] for example in result["numerics"]["fragile_examples"])
     assert result["certificate"]["checked"]

@@ -156,3 +156,21 @@ def test_unknown_operators_and_wrong_counts_are_refused() -> None:
     for term in (Term("nothing"), Term("count"), Term("integer"), Term("tokens", (Term("tokens"),))):
         with pytest.raises(ProgramError):
             sort_of(term, LETTERS)
+
+
+@pytest.mark.parametrize("name", ("integer", "shift"))
+def test_what_is_remembered_of_one_is_not_said_of_true(name: str) -> None:
+    """1, 1.0 and True are equal and hash alike: a node with one must not vouch for another."""
+    arguments = () if name == "integer" else (Term("tokens"),)
+    assert sort_of(Term(name, arguments, (1,)), LETTERS).kind == "I"
+    for datum in (True, 1.0):
+        with pytest.raises(ProgramError):
+            sort_of(Term(name, arguments, (datum,)), LETTERS)  # type: ignore[arg-type]
+
+
+def test_what_is_remembered_of_one_vocabulary_is_not_said_of_another() -> None:
+    with pytest.raises(ProgramError):
+        sort_of(parse_term("tokens + 1"), LETTERS)
+    assert sort_of(parse_term("tokens + 1"), NUMBERS).tag == "Z"
+    with pytest.raises(ProgramError):
+        sort_of(parse_term("tokens + 1"), LETTERS)

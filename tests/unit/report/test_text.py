@@ -8,9 +8,10 @@ import msgspec
 import pytest
 from rich.text import Text
 
-from extract.report.report import ErrorPart, Report, count
+from extract.report.report import Cells, ErrorPart, PositionPart, Report, count
+from extract.report.scoreboard import BatchRow, row_line
 from extract.report.streams import console, encodable, wants_color
-from extract.report.text import result_lines
+from extract.report.text import apart_from_ties, result_lines
 from tests.unit.report.test_report import RUN, full_report
 
 
@@ -32,6 +33,47 @@ def test_only_proved_says_proved_without_more(status: str) -> None:
         line for line in plain(result_lines(report)).splitlines() if line.strip().isupper() or "PROVED" in line
     ]
     assert any("PROVED" in line for line in headlines) == (status in ("proved", "proved_except"))
+
+
+def tied(disagree: int = 0, not_reached: int = 0, where: str | None = "position 0 of every input") -> Report:
+    """A report on a program whose inputs are all undecided, for ties or because they were not reached."""
+    report = msgspec.structs.replace(full_report(), status="undecided", counterexamples=())
+    assert report.verdict is not None and report.numerics is not None
+    positions = (PositionPart(0, 1364, 1364),)
+    cells = Cells(6372, 5008 - disagree, disagree, 1364, positions, where)
+    tally = {"agree": 0, "disagree": 0, "undecided": 1364, "inputs_total": 1364}
+    verdict = msgspec.structs.replace(report.verdict, **tally, cells=cells)
+    numerics = msgspec.structs.replace(report.numerics, fragile_count=1364 - not_reached)
+    return msgspec.structs.replace(report, verdict=verdict, numerics=numerics)
+
+
+def test_ties_apart_every_answer_agrees() -> None:
+    text = plain(result_lines(tied()))
+    sentence = "every determined answer agrees: 5 008 of 6 372; the other 1 364 are ties (position 0 of every input)"
+    assert f"UNDECIDED  {sentence}" in text
+    assert "1 364 undecided of 1 364 inputs" in text
+    assert "undetermined: at positions 0 (1 364 of 1 364)" in plain(result_lines(tied(where=None)))
+
+
+def test_a_batch_notes_what_agrees_apart_from_ties() -> None:
+    def line(report: Report) -> str:
+        return row_line(BatchRow(name="a/b", family="a", report=report), 5).plain
+
+    assert "undecided" in line(tied()) and line(tied()).endswith("ties apart: agrees")
+    assert "ties apart" not in line(tied(disagree=1))
+
+
+@pytest.mark.parametrize("report", (tied(disagree=1), tied(not_reached=1)))
+def test_nothing_agrees_apart_from_ties_where_one_differs_or_was_not_reached(report: Report) -> None:
+    text = plain(result_lines(report))
+    assert "every determined answer" not in text
+    assert "1 364 undetermined of 6 372 answers, undetermined: position 0 of every input" in text
+
+
+@pytest.mark.parametrize("status", ["proved", "proved_except", "refuted", "no_program", "error"])
+def test_no_other_status_is_apart_from_ties(status: str) -> None:
+    assert apart_from_ties(tied()) is not None
+    assert apart_from_ties(msgspec.structs.replace(tied(), status=status)) is None
 
 
 def test_an_upper_bound_is_called_one() -> None:
