@@ -111,9 +111,15 @@ def residue_keys(values: Array, modulus: int) -> Array:
     digits = np.empty((len(values), n_digits))
     step = max(1, _BLOCK_CELLS // max(1, values.shape[1]))
     for start in range(0, len(values), step):
-        residues = np.remainder(values[start : start + step], values.dtype.type(modulus)).astype(np.float64)
-        digits[start : start + step] = np.remainder(residues @ weights, modulus)
+        # exact: below 2^52 for values below 2^31, weights below 2^6 and up to 2^15 cells
+        sums = values[start : start + step].astype(np.float64) @ weights
+        digits[start : start + step] = modulo(sums, modulus)
     return digits
+
+
+def modulo(whole: Array, modulus: int) -> Array:
+    """Return whole numbers modulo m, as ``np.remainder`` does and faster. Assumes: float64 below 2^52 in magnitude."""
+    return np.asarray(whole - modulus * np.floor(whole / modulus))
 
 
 def modular_pairs(terms: Terms, target: Array, modulus: int, effort: Effort) -> Iterator[Pair]:
@@ -132,7 +138,7 @@ def modular_pairs(terms: Terms, target: Array, modulus: int, effort: Effort) -> 
     found: list[Pair] = []
     sides = (("add", wanted - fresh, True), ("sub", fresh - wanted, True), ("sub", fresh + wanted, False))
     for name, needed, is_left in sides if modulus > 2 else sides[:1]:
-        needles = _number(np.remainder(needed, modulus), modulus)
+        needles = _number(modulo(needed, modulus), modulus)
         for i, j in zip(*merged_sorted(needles, ordered, order), strict=True):
             a, b = (int(i) + terms.n_old, int(j)) if is_left else (int(j), int(i) + terms.n_old)
             found.append(Pair(int(terms.costs[a] + terms.costs[b]) + 1, name, a, b))

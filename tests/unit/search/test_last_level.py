@@ -16,6 +16,7 @@ from extract.lang.terms import Term
 from extract.search import last_level
 from extract.search.columns import MARGIN_BITS, Effort, Terms, surprise, telling_cells
 from extract.search.decisions import Learner, Tree, conditions_of, leaves_of
+from extract.search.joins import modulo, residue_keys
 from tests.unit.search.planted import Planted
 
 Array = NDArray[Any]
@@ -169,3 +170,19 @@ def test_the_greatest_of_three_is_written_with_comparisons_that_no_bank_holds() 
 
     assert trees and (given_by(trees[0]) == target).all()
     assert trees[0].cost == 16  # three choices, three comparisons of two leaves each, four branches
+
+
+@given(st.lists(st.integers(-(1 << 52), 1 << 52), min_size=1), st.integers(1, 65), st.integers(-(1 << 40), 1 << 40))
+def test_modulo_is_the_remainder(numbers: list[int], modulus: int, multiple: int) -> None:
+    near = [multiple * modulus + d for d in (-1, 0, 1) if abs(multiple * modulus + d) <= 1 << 52]
+    whole = [*numbers, *near]
+    assert modulo(np.array(whole, dtype=np.float64), modulus).tolist() == [n % modulus for n in whole]
+
+
+@given(st.integers(2, 65), st.integers(0, 1000))
+def test_residue_keys_are_linear_modulo_m(modulus: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = (rng.integers(-(1 << 30), 1 << 30, size=(5, 40)) for _ in range(2))
+    keys, both = (residue_keys(v, modulus) for v in (a, b)), residue_keys(a + b, modulus)
+    assert (modulo(sum(keys), modulus) == both).all()
+    assert (residue_keys(a % modulus, modulus) == residue_keys(a, modulus)).all()
