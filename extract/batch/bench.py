@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -18,7 +18,7 @@ import msgspec
 
 from extract.batch.engines import Engine, engine_for
 from extract.batch.jobs import error_report
-from extract.batch.ledger import RESULT, Ledger, Line
+from extract.batch.ledger import LEDGER, RESULT, Ledger, Line
 from extract.batch.scoring import batch_row, field_scores, scores, summary_of
 from extract.batch.suite import Budget, Published, Row, load_suite, select
 from extract.batch.workers import Done, Job
@@ -100,6 +100,7 @@ def bench(request: BenchRequest, watcher: Watcher) -> Batch:
     with Ledger(request.output, header, suite.digest, (row.name for row in suite.rows), force=request.force) as ledger:
         for sentence in ledger.damage:
             watcher.warn(f"extract: {request.output}: {sentence}; what it held is done again")
+        _sweep(request.output)
         left = [row for row in chosen if row.name not in ledger.rows]
         watcher.expect(tuple(row.name for row in left), len(chosen) - len(left))
         if left:
@@ -110,6 +111,15 @@ def bench(request: BenchRequest, watcher: Watcher) -> Batch:
                     watcher.end(line["name"], _judged(line, by_name[line["name"]]))
         _write_manifest(request, [row for row in suite.rows if row.name in ledger.rows])
         return _finished(request, ledger, chosen, suite.published)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed run was in the middle of writing; whoever holds the ledger's lock is alone here."""
+    names = (f".{LEDGER}", f".{RESULT}", f".{MANIFEST}", f"{CERTIFICATES}/.*.cert.json")
+    for pattern in names:
+        for part in folder.glob(f"{pattern}.*.part"):
+            with suppress(OSError):  # it takes room and does no harm
+                part.unlink()
 
 
 def _judged(line: Line, row: Row) -> BatchRow:

@@ -196,6 +196,18 @@ def test_a_changed_suite_or_budget_is_refused(tmp_path: Path, bench: Inside) -> 
     assert bench(suite, "-o", tmp_path / "out", "--force")[0] == 0
 
 
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path, bench: Inside) -> None:
+    suite = fake_suite(tmp_path, {}, {})
+    certificates = tmp_path / "out" / "certificates"
+    certificates.mkdir(parents=True)
+    left = [certificates / ".odd__row01.cert.json.ab12.part", tmp_path / "out" / f".{RESULT}.x.part"]
+    others = [certificates / "notes.part", tmp_path / "out" / ".mine.part"]
+    for path in (*left, *others):
+        path.write_text("half")
+    assert bench(suite, "-o", tmp_path / "out")[0] == 0
+    assert [path.exists() for path in (*left, *others)] == [False, False, True, True]
+
+
 def test_filters_and_shards_partition_and_join(tmp_path: Path, bench: Inside) -> None:
     suite = fake_suite(tmp_path, *[{}] * 5)
     assert bench(suite, "-o", tmp_path / "out", "--filter", "odd/*")[0] == 0
