@@ -4,7 +4,8 @@ Every row verifies a program somebody could have written, end to end: bounds, ce
 which must accept before anything is called proved. Where plain batched enumeration (float32 torch, one core) cannot
 run, its time is extrapolated from its speed on inputs of the longest length, and the ratio says how much longer it
 would take.
-Rows on checkpoints that are not there are left out and named. Nothing here is imported by the tool.
+Rows on checkpoints that are not there are left out and named; those of many letters, and the rate of enumerating two
+layers, are of networks of ``made_networks``, made by hand or at random. Nothing here is imported by the tool.
 
     python benchmarks/verification.py [--only majority] [--checkpoints ../shared/checkpoints/drasp]
 """
@@ -23,14 +24,20 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import msgspec
 import numpy as np
 import torch
 
-from extract.domain import Domain
+from benchmarks.made_networks import MORE_A, two_layers, write_more_a
+from extract.domain import Domain, build_domain
+from extract.lang.promise import compile_promise
 from extract.model.forward import Forward
 from extract.pipeline import VerifyRequest, verify_program
+from extract.progress import Silent
 from extract.report.report import Report
+from extract.spec import TaskSpec
 from extract.stages_load import load_subject
+from extract.verify.enumerate import enumerate_model
 
 ROOT = Path(__file__).resolve().parents[1]
 MAJORITY = "output = '0' if count(tokens == '1') < count(tokens == '0') else '1'"
@@ -71,9 +78,12 @@ class Row:
     max_length: int | None
     min_length: int | None = None
     is_ours: bool = False
+    n_letters: int = 0
 
-    def folder(self, elsewhere: Path) -> Path | None:
-        """Return the checkpoint's folder, None where it is not at hand."""
+    def folder(self, elsewhere: Path, made: Path) -> Path | None:
+        """Return the checkpoint's folder, made here if it has a number of letters, None where it is not at hand."""
+        if self.n_letters and self.max_length is not None:
+            return write_more_a(made / f"{self.n_letters} letters", self.n_letters, self.max_length)
         if self.is_ours:
             return ROOT / "benchmarks" / "checkpoints" / self.word
         found = sorted(elsewhere.glob(f"*{self.word}*")) if elsewhere.is_dir() else []
@@ -89,7 +99,11 @@ ROWS = (
     Row("last non-2 is a 0, length 20 alone", "bce_012_0_2", LAST_NON_2, 20, 20),
     Row("(a|b)*d(b|c)*, to length 40", "bce_ab_d_bc", AB_D_BC, 40),
     Row("max of ten below 64", "max_of_10", "output = max_over(everywhere, tokens)", None, is_ours=True),
+    Row("more a's than b's of 5, length 20", "", MORE_A, 20, n_letters=5),
+    Row("more a's than b's of 6, length 20", "", MORE_A, 20, n_letters=6),
 )
+#: The length of two letters that two layers are enumerated at.
+ENUMERATED = 18
 
 
 @dataclass(frozen=True)
@@ -162,10 +176,32 @@ def measure(row: Row, folder: Path) -> Measured:
 def measured(rows: tuple[Row, ...], elsewhere: Path, only: str) -> Iterator[str]:
     """Yield the lines of the table."""
     for row in rows:
-        folder = row.folder(elsewhere)
         if only not in row.name:
             continue
-        yield measure(row, folder).line() if folder is not None else f"{row.name:34} left out: no such checkpoint here"
+        with tempfile.TemporaryDirectory() as made:
+            folder = row.folder(elsewhere, Path(made))
+            missing = f"{row.name:34} left out: no such checkpoint here"
+            yield measure(row, folder).line() if folder is not None else missing
+    if only in "two layers enumerated":
+        yield enumerated()
+
+
+def enumerated() -> str:
+    """Enumerate a random network of two layers; return the line of its rate, of two cores twice that of one."""
+    raw = {
+        "version": 1, "name": "every string", "tokens": {"vocab": ["a", "b", "<s>", "<e>"]},
+        "domain": {"alphabet": ["a", "b"], "template": "{x} <e>", "min_length": ENUMERATED, "max_length": ENUMERATED},
+        "readout": {"choices": ["a", "b"]},
+    }  # fmt: skip
+    domain = build_domain(msgspec.convert(raw, TaskSpec), compile_promise)
+    since = time.process_time()
+    enumerate_model(two_layers(ENUMERATED), domain, progress=Silent())
+    seconds = time.process_time() - since
+    rate = 2 * 3600 * domain.size_at(ENUMERATED) / seconds
+    return (
+        f"{'two layers enumerated':34} {domain.size_at(ENUMERATED):,} inputs in {seconds:.1f} s of one core: "
+        f"{rate:.2e} an hour on two, {rate / 2**28:.1f} times 2^28"
+    )
 
 
 def main() -> None:

@@ -126,6 +126,7 @@ def node_edits(node: list[Any]) -> Iterator[tuple[str, Callable[[list[Any]], Any
     elif node[0] == "l":
         yield "size", lambda n: n.__setitem__(1, str(int(n[1]) + 1))
         yield "agree", lambda n: n.__setitem__(2, n[2] - 1)
+        yield "agree as a fraction", lambda n: n.__setitem__(2, float(n[2]))
         yield "swapped", lambda n: n.__setitem__(slice(2, 4), [n[3], n[2]])
         yield "bounded", lambda n: n.__setitem__(slice(None), ["b", n[1], 1e9, ["0"]])
     elif node[0] in ("a", "p", "c"):

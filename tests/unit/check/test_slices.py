@@ -35,6 +35,7 @@ READABLE = (
     "last(everywhere, horner(table(tokens, {'a': 1, 'b': 2}, 0), 3, 5)) == 4",
     "sum_over(keys_where(tokens != 'c'), indices) % 3 == 1",
     "length % 2 == 0",
+    "distinct(tokens)",
 )
 
 
@@ -100,7 +101,14 @@ def test_random_terms(vocabulary: Any, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ("tokens", "indices", "first(select(indices, length - 1, '=='), tokens)", "rank(tokens)")
+    "text",
+    (
+        "tokens",
+        "indices",
+        "first(select(indices, length - 1, '=='), tokens)",
+        "rank(tokens)",
+        "'a' if distinct(running_count(tokens == 'a')) else 'b'",
+    ),
 )
 def test_what_cannot_be_read_left_to_right_is_refused(text: str) -> None:
     task = task_of(SYMBOLS, ["a", "b"], 3)
