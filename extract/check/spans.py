@@ -193,7 +193,8 @@ class Margins:
         self, centre: Floats, axes: Floats, low: Floats, high: Floats, slip: Floats, below: Callable[[Floats], Floats],
         most_pieces: int,
     ) -> float:  # fmt: skip
-        """Return a lower bound of all margins for ``centre + axes @ z``, z between bounds, off by at most ``slip``.
+        """Return a lower bound of all margins for ``centre + axes @ z``, z between bounds, off by at most ``slip``;
+        where pieces run out, some number that is not positive.
 
         ``below(directions)`` bounds ``directions @ z`` from below over all z that occur. Pieces not yet positive are
         halved along their widest axis until there are too many.

@@ -32,7 +32,7 @@ _BOXES = (
 )
 _IN_BOX = f"{_SOUND}box_bounds.py::test_every_input_lies_in_its_boxs_claim"
 _OUR_BOXES = (
-    (f"{_VERIFY}affine.py", f"{_BOX}a_right_program_is_proved_by_bounds", _IN_BOX),
+    (f"{_VERIFY}affine.py", f"{_VERIFY}one_layer_bounds.py", f"{_BOX}a_right_program_is_proved_by_bounds", _IN_BOX),
     (f"{_SOUND}box_bounds.py", f"{_BOX}a_wrong_program_is_refuted_by_bounds"),
 )
 _CLASSES = f"{_SOUND}certificates_separable.py::test_"

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from extract.check.answers import Model
 from extract.check.anykind import forward_of
@@ -30,6 +31,7 @@ from extract.formats.checkpoint import load_checkpoint
 from extract.lang.machine import program_machine
 from extract.lang.syntax import parse_program
 from extract.lang.terms import Program
+from extract.model.forward import Forward as PlainForward
 from extract.network import Network
 from extract.verify import box_proof, two_layers
 from extract.verify.box_proof import BoxProver, BoxResult
@@ -350,3 +352,14 @@ def test_what_the_checker_evaluates_by_prefixes_is_causal(tmp_path: Path) -> Non
     forward = Forward(read_network(write_neutral(network, tmp_path)))
     with pytest.raises(ValueError, match="causal"):
         forward.logits(np.zeros((1, 3), np.int32), 0, 0)
+
+
+def test_margins_decided_are_above_what_counts_as_a_tie() -> None:
+    """The width of a tie is a share of the largest logit: the prover's is one of a bound of all logits."""
+    for seed in range(6):
+        network = random_network(seed, 1, 8, 2, 5, 12, tied=False)
+        network = replace(network, W_U=network.W_U * np.float32(1000))
+        domain = make_domain(min_length=4, max_length=4)
+        prompts = domain.render(domain.tokens(4, 0, domain.size_at(4))).astype(np.int64)
+        logits = PlainForward(network).logits(torch.from_numpy(prompts), 0, domain.read_positions(4))
+        assert BoxProver(network, domain).tie >= 4 * network.tie * float(logits.abs().max()) > 4 * network.tie
