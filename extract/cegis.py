@@ -350,6 +350,7 @@ class _Loop:
             self.oracle, (self.probes, self.gate), self._budget_of_round(), self.progress, self.clock.is_over,
             said - LISTED_COST,
         )  # fmt: skip
+        self.budget_hit = "time" if self.clock.is_over() else None
         self.spent.n_candidates += spent.n_candidates
         self.spent.n_distinct += spent.n_distinct
         self.progress.phase("verify")

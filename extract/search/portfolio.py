@@ -62,8 +62,8 @@ class Portfolio:
 
     ``adapter`` is that of its programs where the gate's read-out is not the task's. ``stages`` runs the stages;
     ``alternative`` holds the goals of another view of the answer; ``complete_to_cost`` says to which tree cost the
-    bank's fragment was exhausted; ``is_over`` is asked before each level, ``is_cut_short`` says that it ended all.
-    Whoever certifies a program sets ``has_certified``: little is tried from then on.
+    bank's fragment was exhausted; ``is_over`` is asked before each level and division, ``is_cut_short`` says that it
+    ended some. Whoever certifies a program sets ``has_certified``: little is tried from then on.
     """
 
     def __init__(
@@ -204,8 +204,7 @@ class Portfolio:
         )  # fmt: skip
         self._watch(bank)
         for cost in range(1, self.budget.max_cost + 1):
-            if self._is_over():
-                self.is_cut_short = True
+            if self._has_run_out():
                 break
             before = bank.n_candidates
             grammar.grow(cost)
@@ -224,6 +223,11 @@ class Portfolio:
             grammar.add_heads(_HEAD_LEVEL)
             self._settle_level(bank, _HEAD_LEVEL)
             yield "heads"
+
+    def _has_run_out(self) -> bool:
+        """Ask whether time is over, and note it: something is then left untried."""
+        self.is_cut_short = self.is_cut_short or self._is_over()
+        return self.is_cut_short
 
     def _take_guided_turn(self, n_candidates: int) -> None:
         """Let the guided queue try as many candidates as the bank just did, while some goal has no term."""
@@ -306,7 +310,7 @@ class Portfolio:
     def _divide(self) -> None:
         """Split the domain for goals that nothing matches as a whole."""
         for index, state in enumerate(self.states):
-            if not state.exact and not self._is_over():
+            if not state.exact and not self._has_run_out():
                 for term in Division(self.gate, index, self._bank, self.budget.max_cost).proposals():
                     self.consider(index, term, "divided")
 
