@@ -153,19 +153,22 @@ def _finite(margin: float) -> float | None:
     return margin if math.isfinite(margin) else None
 
 
-def n_cells(domain: Domain) -> int:
-    """Return the single answers that a read-out at every position takes on a domain: one per input and position."""
-    return sum(length * domain.size_at(length) for length in domain.lengths) * len(domain.offsets)
+def cell_counts(certificate: Certificate, domain: Domain) -> dict[str, int] | None:
+    """Return the sums of the regions' counts of single answers, one per input and position, where all have them.
+
+    Answers of inputs without a region are undetermined.
+    """
+    counted = [region.cells for region in certificate.regions if region.cells is not None]
+    if not counted or len(counted) < len(certificate.regions) or certificate.boxes:
+        return None
+    total = sum(length * domain.size_at(length) for length in domain.lengths) * len(domain.offsets)
+    agree, disagree = sum(c.agree for c in counted), sum(c.disagree for c in counted)
+    return {"total": total, "agree": agree, "disagree": disagree, "undetermined": total - agree - disagree}
 
 
 def _cells(certificate: Certificate, domain: Domain) -> dict[str, Any]:
-    """Return the sums of the regions' counts of single answers, where all have them; the rest is undetermined."""
-    counted = [region.cells for region in certificate.regions if region.cells is not None]
-    if not counted or len(counted) < len(certificate.regions) or certificate.boxes:
-        return {}
-    total, agree, disagree = n_cells(domain), sum(c.agree for c in counted), sum(c.disagree for c in counted)
-    counts = {"total": total, "agree": agree, "disagree": disagree, "undetermined": total - agree - disagree}
-    return {"cells": {name: str(n) for name, n in counts.items()}}
+    counts = cell_counts(certificate, domain)
+    return {} if counts is None else {"cells": {name: str(n) for name, n in counts.items()}}
 
 
 def _region(region: Region) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from extract.certificate_file import n_cells
+from extract.certificate_file import cell_counts
 from extract.domain import Domain
 from extract.outcome import CellTally, Certificate
 from extract.report.report import Cells, PositionPart, count
 
 _MOST_NAMED = 4
+_COUNTS = ("total", "agree", "disagree", "undetermined")
 
 
 def cells_part(domain: Domain, certificate: Certificate | None) -> Cells | None:
@@ -23,26 +24,14 @@ def cells_part(domain: Domain, certificate: Certificate | None) -> Cells | None:
         return None
     if domain.readout.at != "every":
         tally = certificate.tally
-        undetermined = domain.size - tally.agree - tally.disagree
-        return _cells(domain.size, tally.agree, tally.disagree, undetermined)
-    counted = [(region.length, region.cells) for region in certificate.regions if region.cells is not None]
-    if not counted or len(counted) < len(certificate.regions) or certificate.boxes:
+        left = count(domain.size - tally.agree - tally.disagree)
+        return Cells(count(domain.size), count(tally.agree), count(tally.disagree), left, (), None)
+    counts = cell_counts(certificate, domain)
+    if counts is None:
         return None
-    total, agree = n_cells(domain), sum(cells.agree for _, cells in counted)
-    disagree = sum(cells.disagree for _, cells in counted)
-    where = _where(domain, counted)
-    return _cells(total, agree, disagree, total - agree - disagree, _positions(domain, counted), where)
-
-
-def _cells(
-    total: int,
-    agree: int,
-    disagree: int,
-    undetermined: int,
-    positions: tuple[PositionPart, ...] = (),
-    where: str | None = None,
-) -> Cells:
-    return Cells(count(total), count(agree), count(disagree), count(undetermined), positions, where)
+    counted = [(region.length, region.cells) for region in certificate.regions if region.cells is not None]
+    total, agree, disagree, undetermined = (count(counts[name]) for name in _COUNTS)
+    return Cells(total, agree, disagree, undetermined, _positions(domain, counted), _where(domain, counted))
 
 
 Counted = list[tuple[int, CellTally]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 from time import monotonic
@@ -194,15 +194,17 @@ class TableVerifier:
         """Return what enumerating a length would cost in multiply-adds; None if it would not be done."""
         if self.limits.method != "auto" or self._is_full or self._has_proved or not self._is_in_reach(length):
             return None
-        each = work_per_input(self.subject.checkpoint.network.architecture)
-        return self._domain.size_at(length) * len(self._domain.offsets) * each
+        return self._work_of((length,))
 
     def _is_in_reach(self, length: int) -> bool:
         """Say whether the limits allow the enumeration of all inputs up to a length."""
-        domain = self._domain
-        size = sum(domain.size_at(n) for n in domain.lengths if n <= length) * len(domain.offsets)
-        each = work_per_input(self.subject.checkpoint.network.architecture)
-        return size * each <= self.limits.seconds * _WORK_PER_SECOND
+        shorter = [n for n in self._domain.lengths if n <= length]
+        return self._work_of(shorter) <= self.limits.seconds * _WORK_PER_SECOND
+
+    def _work_of(self, lengths: Sequence[int]) -> int:
+        """Return the multiply-adds of enumerating all inputs of some lengths, about."""
+        size = sum(self._domain.size_at(n) for n in lengths) * len(self._domain.offsets)
+        return size * work_per_input(self.subject.checkpoint.network.architecture)
 
     @contextmanager
     def _interrupts_noted(self) -> Iterator[None]:

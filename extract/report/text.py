@@ -151,7 +151,7 @@ def apart_from_ties(report: Report) -> str | None:
     where = f" ({cells.where})" if cells.where else ""
     return (
         f"every determined answer agrees: {_count(cells.agree)} of {_count(cells.total)}; "
-        f"the other {_count(cells.undetermined)} are ties{where}"
+        f"the other {_count(cells.undetermined)} are tied or too close to tell{where}"
     )
 
 

@@ -16,7 +16,7 @@ from extract.domain import Domain
 from extract.lang.batched import Batch
 from extract.lang.cost import cost
 from extract.lang.terms import Datum, Term
-from extract.search.builders import INDICES, TOKENS, choose, constant, datum, integer, table
+from extract.search.builders import INDICES, IS_REPEATED, TOKENS, choose, constant, datum, integer, table
 from extract.search.features import Cells, Feature, FeatureSet, at_end, letter_classes, letter_values
 from extract.search.goals import Goal
 from extract.search.numbers import numbers, of_one
@@ -184,9 +184,8 @@ def _events(domain: Domain) -> Iterator[Term]:
     vocabulary = domain.vocabulary
     previous = Term("shift", (TOKENS,), (1,))
     yield Term("==", (previous, TOKENS))
-    earlier = Term("exists", (Term("and", (Term("before"), Term("select", (TOKENS, TOKENS), ("==",)))),))
-    yield earlier
-    yield Term("not", (earlier,))
+    yield IS_REPEATED
+    yield Term("not", (IS_REPEATED,))
     if vocabulary.numeric:
         numbers_used = vocabulary.token_codes[list(domain.alphabet)]
         if (numbers_used == 0).any():  # the token before the first must not be taken for a 0
@@ -197,11 +196,11 @@ def _events(domain: Domain) -> Iterator[Term]:
     n_letters = min(len(domain.alphabet), len(classes))
     singles = classes[:n_letters] if n_letters <= 4 else []
     codes = [int(vocabulary.token_codes[token]) for token in domain.alphabet][:n_letters]
-    for b in singles:
+    for own, b in zip(codes, singles, strict=False):
         for code in codes:
             follows = Term("and", (Term("==", (previous, constant(code, vocabulary))), b))
             yield follows
-            if b == Term("==", (TOKENS, constant(code, vocabulary))):  # three of a kind
+            if code == own:  # three of a kind
                 yield Term("and", (Term("==", (Term("shift", (TOKENS,), (2,)), constant(code, vocabulary))), follows))
         for r in (0, 1):
             yield Term("and", (b, Term("==", (Term("%", (INDICES, integer(2))), integer(r)))))

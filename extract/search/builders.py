@@ -27,6 +27,8 @@ INDICES = Term("indices")
 LENGTH = Term("length")
 STEP = Term("step")
 EVERYWHERE = Term("everywhere")
+#: Whether the same token stands earlier.
+IS_REPEATED = Term("exists", (Term("and", (Term("before"), Term("select", (TOKENS, TOKENS), ("==",)))),))
 
 
 _LISTINGS = frozenset({"scan", "table", "table2"})

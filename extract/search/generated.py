@@ -24,6 +24,7 @@ from extract.lang.terms import Datum, Term
 from extract.search.builders import (
     EVERYWHERE,
     INDICES,
+    IS_REPEATED,
     LENGTH,
     STEP,
     TOKENS,
@@ -170,11 +171,11 @@ class GeneratedForms:
         yield INDICES
         yield Term("selector_width", (Term("after"),))
         yield Term("rank", (TOKENS,))
-        yield Term("running_count", (Term("not", (_IS_REPEATED,)),))
+        yield Term("running_count", (Term("not", (IS_REPEATED,)),))
         # Commonest or rarest first, with repeats or each token once: those repeated go behind the greatest width.
         for other in ("!=", "=="):
             width = Term("selector_width", (Term("select", (TOKENS, TOKENS), (other,)),))
-            yield Term("rank", (choose(_IS_REPEATED, LENGTH, width),))
+            yield Term("rank", (choose(IS_REPEATED, LENGTH, width),))
             yield Term("rank", (width,))
 
     def _queries(self, wholes: list[tuple[Term | None, Array]], n_steps: int) -> Iterator[tuple[Term, Array]]:
@@ -228,8 +229,6 @@ class GeneratedForms:
                 yield (n_wrong, cost(term)), _named(term, entries, self.vocabulary)
 
 
-#: Whether the same token stands earlier.
-_IS_REPEATED = Term("exists", (Term("and", (Term("before"), Term("select", (TOKENS, TOKENS), ("==",)))),))
 _BY_CONSTANT = (("//", np.floor_divide), ("%", np.remainder))
 
 
@@ -248,7 +247,7 @@ def _whole_features(domain: Domain, marks: tuple[int, ...]) -> Iterator[Term]:
         codes = (int(vocabulary.token_codes[token]) for token in domain.alphabet)
         letters = (symbol_or_integer(code, vocabulary) for code in codes)
         yield from (Term("count", (Term("==", (TOKENS, letter)),)) for letter in letters)
-    yield Term("count", (Term("not", (_IS_REPEATED,)),))
+    yield Term("count", (Term("not", (IS_REPEATED,)),))
 
 
 def _constant(values: Array, slack: float) -> int | None:

@@ -49,7 +49,10 @@ def tied(disagree: int = 0, not_reached: int = 0, where: str | None = "position 
 
 def test_ties_apart_every_answer_agrees() -> None:
     text = plain(result_lines(tied()))
-    sentence = "every determined answer agrees: 5 008 of 6 372; the other 1 364 are ties (position 0 of every input)"
+    sentence = (
+        "every determined answer agrees: 5 008 of 6 372; "
+        "the other 1 364 are tied or too close to tell (position 0 of every input)"
+    )
     assert f"UNDECIDED  {sentence}" in text
     assert "1 364 undecided of 1 364 inputs" in text
     assert "undetermined: at positions 0 (1 364 of 1 364)" in plain(result_lines(tied(where=None)))
