@@ -1,9 +1,10 @@
-"""Speed of the search's inner loops in CPU seconds of one core: distinct programs, candidates and virtual pairs.
+"""Speed of the search's inner loops in CPU seconds of one core: distinct programs and candidates.
 
 A distinct program is a term whose values on 256 probe cells no cheaper term has: operator, 128-bit hash, merging and
 provenance are all in the figure, as are the candidates that were merged. The grammar has ten variables, the constants
 0 and 1, and up to three of the operators named in each row; the last level keeps hashes and provenance, not values,
-since nothing is built on it. A rate is the best of the repetitions. Nothing here is imported by the tool.
+since nothing is built on it. A rate is the best of the repetitions; ``virtual_pairs.py`` has the last level that is
+never built. Nothing here is imported by the tool.
 
     python benchmarks/synthesis_rates.py
 """
@@ -23,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.bitvectors import BITVECTORS, Binary, Terms
-from extract.search import kernels
 
 N_CELLS = 256
 REPETITIONS = 5
@@ -76,24 +76,9 @@ def program_rates() -> None:
         )
 
 
-def pair_rates() -> None:
-    """Print how many (selector, value) pairs per second are decided against a goal of 256 cells."""
-    rng = np.random.default_rng(1)
-    for n_probes, n_queries in ((32, 8), (32, 1)):
-        selectors = rng.random((4096, n_probes, n_queries, 8)) < 0.5
-        values = rng.integers(0, 8, size=(16384, selectors.shape[1], 8)).astype(np.int16)
-        mask = np.ones(selectors.shape[1:3], dtype=np.bool_)
-        target = kernels.sums(selectors[5:6], values[7:8])[0, 0]
-        seconds, found = cpu_seconds(lambda s=selectors, v=values, t=target, m=mask: kernels.matching_sums(s, v, t, m))
-        assert (5, 7) in list(zip(*found, strict=True))
-        rate = len(selectors) * len(values) / seconds / 1e6
-        print(f"sums decided for all pairs, {mask.size} cells, {mask.shape[0] * 8} terms each: {rate:.0f} M pairs/s")
-
-
 def main() -> int:
     """Print the rates."""
     program_rates()
-    pair_rates()
     return 0
 
 

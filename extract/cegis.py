@@ -8,13 +8,13 @@ at most one input in a hundred is kept while the loop looks, within bounds, for 
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from functools import partial
 from itertools import islice, product
 
 import numpy as np
 
+from extract.clock import Guard
 from extract.errors import ContradictionError
 from extract.hints import NO_HINTS, Hints
 from extract.lang.cost import program_cost
@@ -59,16 +59,6 @@ _CHEAP_WHOLE = 12
 _MOST_REFUTED = 3
 
 
-class _Clock:
-    """The wall-clock guard; only ever turns an answer into undecided."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds if seconds else None
-
-    def is_over(self) -> bool:
-        return self._end is not None and time.monotonic() > self._end
-
-
 def synthesize(
     oracle: Oracle,
     verifier: Verifier,
@@ -102,7 +92,7 @@ class _Loop:
     ) -> None:
         self.oracle, self.verifier, self.budget = oracle, verifier, budget
         self.n_programs, self.progress = n_programs, progress
-        self.clock = _Clock(budget.seconds)
+        self.clock = Guard(budget.seconds or None)
         self.spent = Spent()
         self.seed = seed
         self.properties: dict[str, bool] = {}

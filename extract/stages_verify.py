@@ -10,8 +10,6 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import inf
-from time import monotonic
 from types import FrameType, TracebackType
 from typing import Protocol, Self
 
@@ -19,6 +17,7 @@ import numpy as np
 
 from extract.cegis import Candidate, Differences, Row
 from extract.certificate_file import MAX_LISTED
+from extract.clock import Guard
 from extract.lang.batched import Batch, evaluate
 from extract.lang.cost import program_cost
 from extract.lang.terms import Program
@@ -96,7 +95,7 @@ class Beyond:
     def verdict(self, program: Program) -> Verdict:
         """Decide a program class by class; the clock only ends what takes far too long."""
         if program not in self._known:
-            deadline = monotonic() + _PATIENCE * self._seconds
+            guard = Guard(_PATIENCE * self._seconds)
             self._progress.phase("verify")
             self._known[program] = decide(
                 program,
@@ -104,7 +103,7 @@ class Beyond:
                 self._subject.domain,
                 self._oracle,
                 progress=self._progress,
-                stop=lambda: monotonic() > deadline,
+                stop=guard.is_over,
             )
         return self._known[program]
 
@@ -141,7 +140,7 @@ class TableVerifier:
         self._asked: Program | None = None
         self._beyond = Beyond(subject, oracle, limits, progress)
         self._climber = self._made_climber()
-        self._is_full, self._has_proved, self._deadline = False, False, inf
+        self._is_full, self._has_proved, self._guard = False, False, Guard(None)
 
     def __enter__(self) -> Self:
         return self
@@ -165,7 +164,7 @@ class TableVerifier:
 
     def _enumerated(self, work_limit: int) -> AnswerTable:
         self.progress.phase("verify")
-        deadline = monotonic() + _PATIENCE * self.limits.seconds
+        guard = Guard(_PATIENCE * self.limits.seconds)
         with self._interrupts_noted():
             return answers_of(
                 self.subject.checkpoint,
@@ -175,7 +174,7 @@ class TableVerifier:
                 memory_bytes=self.limits.memory_bytes,
                 progress=self.progress,
                 jobs=self.limits.jobs,
-                stop=lambda: self.is_interrupted or monotonic() > deadline,
+                stop=lambda: self.is_interrupted or guard.is_over(),
             )
 
     def _made_climber(self) -> BoxClimber | None:
@@ -186,7 +185,7 @@ class TableVerifier:
         climber = BoxClimber(
             model, self._domain, self.oracle, limits.semantics,
             work_limit=int(limits.seconds * _WORK_PER_SECOND), progress=self.progress,
-            stop=lambda: self.is_interrupted or monotonic() > self._deadline, worth=self._enumeration_work,
+            stop=lambda: self.is_interrupted or self._guard.is_over(), worth=self._enumeration_work,
         )  # fmt: skip
         return None if climber.refusal else climber
 
@@ -228,7 +227,7 @@ class TableVerifier:
     def _climbing(self) -> Iterator[None]:
         """Give boxes their time. Raises: KeyboardInterrupt at the end if Ctrl-C came meanwhile, and not before."""
         was_interrupted = self.is_interrupted
-        self._deadline = monotonic() + _PATIENCE * self.limits.seconds
+        self._guard = Guard(_PATIENCE * self.limits.seconds)
         with self._interrupts_noted():
             yield
         if self.is_interrupted and not was_interrupted:

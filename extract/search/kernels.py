@@ -18,9 +18,6 @@ Values = NDArray[np.signedinteger[Any]]
 Booleans = NDArray[np.bool_]
 Array = NDArray[Any]
 
-#: Weights below this tell too few pairs apart; cells of a product computed at a time.
-_LEAST_WEIGHT, _PRODUCT_CELLS = 16, 1 << 22
-
 
 def elementwise(operator: str, left: Array, right: Array) -> Array:
     """Apply a binary operator to stacks that broadcast against each other.
@@ -74,39 +71,6 @@ def sums(selectors: Booleans, values: Values) -> Values:
     right = values.transpose(1, 2, 0).astype(np.float32)
     product = np.matmul(left, right).reshape(n, n_s, n_q, values.shape[0])
     return np.asarray(np.rint(product).astype(values.dtype).transpose(1, 3, 0, 2))
-
-
-def matching_sums(
-    selectors: Booleans, values: Values, target: Values, mask: Booleans
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return all pairs of a selector and values whose sums over the picked keys are the target wherever the mask holds.
-
-    Shape:   selectors [s, probe, query, key], values [v, probe, key], target and mask [probe, query] -> [pair], [pair].
-    One matrix product gives every pair's sum of weighted cells, exact in floating point because the integers are small;
-    the few pairs that agree with the target's are then compared cell by cell. Picking the first or last key is the
-    same with selectors that pick one key.
-    Cost:    O(s * v * probes * keys) multiplications in one product; no pair's values are built unless it agrees.
-    """
-    n_cells, n_keys = mask.size, selectors.shape[3]
-    largest = int(max(np.abs(values.astype(np.int64)).max(initial=1), np.abs(target.astype(np.int64)).max(initial=1)))
-    most = (1 << 24) // max(1, n_cells * max(1, n_keys) * largest)
-    exact = np.float32 if most >= _LEAST_WEIGHT else np.float64
-    most = min(max(most, 1 << 20) if exact is np.float64 else most, 1 << 20)
-    weights = np.random.default_rng(0x5EED).integers(1, most, size=mask.shape, endpoint=True) * mask
-    left = np.einsum("spqk,pq->spk", selectors, weights.astype(exact), optimize=False).reshape(len(selectors), -1)
-    right = values.astype(exact).reshape(len(values), -1).T
-    wanted = int((weights * target.astype(np.int64)).sum())
-    found: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
-    step = max(1, _PRODUCT_CELLS // max(1, len(values)))
-    for start in range(0, len(selectors), step):
-        rows, columns = ((left[start : start + step] @ right) == wanted).nonzero()
-        rows += start
-        picked = np.where(selectors[rows], values[columns][:, :, None, :], values.dtype.type(0))
-        right_everywhere = ((picked.sum(axis=-1) == target) | ~mask).all(axis=(1, 2))
-        found.append((rows[right_everywhere], columns[right_everywhere]))
-    none = np.zeros(0, dtype=np.intp)
-    pairs = found or [(none, none)]
-    return np.concatenate([rows for rows, _ in pairs]), np.concatenate([columns for _, columns in pairs])
 
 
 def picks(selectors: Booleans, values: Values, *, last: bool, default: int) -> Values:

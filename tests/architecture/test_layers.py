@@ -14,7 +14,7 @@ SOURCES = sorted([ROOT / "cli.py", *(ROOT / "extract").rglob("*.py")])
 
 #: The base is a line: a module may import those of a lower rank only.
 BASE_RANK = {
-    "errors": 0, "version": 0, "progress": 1, "vocabulary": 1, "network": 1, "table_model": 1, "spec": 2,
+    "errors": 0, "version": 0, "clock": 1, "progress": 1, "vocabulary": 1, "network": 1, "table_model": 1, "spec": 2,
     "readout": 2, "automata": 2, "input_graph": 3, "domain": 4, "lang": 5, "hints": 6, "oracle": 6, "outcome": 7,
     "synthesis": 8,
 }  # fmt: skip

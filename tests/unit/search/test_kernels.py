@@ -32,19 +32,6 @@ def test_heads_equal_plain_loops(seed: int) -> None:
         assert results["max"][index] == (max(picked) if picked else 7)
 
 
-@given(st.integers(0, 10_000), st.sampled_from([1, 5, 20_000]))
-def test_matching_sums_are_the_pairs_whose_sums_are_the_target(seed: int, largest: int) -> None:
-    rng = np.random.default_rng(seed)
-    n_s, n_v, n, n_q, n_k = (int(x) for x in rng.integers(1, 5, size=5))
-    selectors = rng.random((n_s, n, n_q, n_k)) < 0.4
-    values = rng.integers(-largest, largest + 1, size=(n_v, n, n_k)).astype(np.int32)
-    mask = rng.random((n, n_q)) < 0.8
-    sums = kernels.sums(selectors, values)
-    target = np.where(mask, sums[rng.integers(n_s), rng.integers(n_v)], 0).astype(np.int32)
-    expected = [tuple(pair) for pair in np.argwhere(((sums == target) | ~mask).all(axis=(2, 3)))]
-    assert list(zip(*kernels.matching_sums(selectors, values, target, mask), strict=True)) == expected
-
-
 @given(st.integers(0, 10_000))
 def test_rank_is_stable(seed: int) -> None:
     rng = np.random.default_rng(seed)
