@@ -2,7 +2,10 @@
 
 This is the only place where a counterexample goes back into a probe set (counterexample-guided inductive synthesis,
 Solar-Lezama 2008). Every program it returns carries a verdict of the verifier; a program that only matches its probes
-never leaves this room as more than a candidate. Models are often wrong on a few inputs, so a program that differs on
+never leaves this room as more than a candidate. A counterexample joins the gate at once and the search goes on with the
+bank it has: only when every stage has ended without an exact program do the probes grow, and a bank is grown anew on
+them (1 of the 157 benchmark tasks). Splitting the classes of the old bank instead would keep it incomplete: what was
+merged on fewer probes is not kept. Models are often wrong on a few inputs, so a program that differs on
 at most one input in a hundred is kept while the loop looks, within bounds, for one that differs on none.
 """
 

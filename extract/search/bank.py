@@ -11,7 +11,7 @@ Memory is bounded: once the rows held reach ``memory_bytes``, dearer terms keep 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,8 +68,6 @@ class Bank:
         self.buckets: dict[Key, Classes] = {}
         self.hits: list[Hit] = []
         self.n_candidates = 0
-        #: Whether the representatives come from a bank on fewer probes (see ``refined``).
-        self.is_refined = False
         self._memory_limit = memory_bytes
         self._max_hits = max_hits
         self._hits_per_goal: dict[int, int] = {}
@@ -122,6 +120,16 @@ class Bank:
         ids = self._provenance.record((operator, ()), arguments, len(arguments[0]), cost)
         self._place(ids, -1, 0)
         return ids
+
+    def place(self, key: Key, operator: str, data: tuple[Datum, ...], arguments: Sequence[int], cost: int) -> int:
+        """Add one term made of terms that the bank has, or meet its class; return the id of the representative."""
+        columns = tuple(np.array([a], dtype=np.int32) for a in arguments)
+        made = apply_rows(operator, data, [self._argument(ids) for ids in columns], self.frame, 1, key.tag)
+        words = self._to_words(key, made)
+        hashes, first = hash_words(words, self._weights), np.zeros(1, dtype=np.intp)
+        self._offer(key, words, hashes, Origin(operator, data, columns, cost), (first,) * len(columns))
+        bucket = self.buckets[key]
+        return int(bucket.ids[bucket.table.find(hashes)[0]])
 
     # -- reading ----------------------------------------------------------------------------------------------------
     def rows(self, key: Key, cost: int) -> tuple[Array, Ids]:
@@ -217,37 +225,6 @@ class Bank:
             values[at] = self._recomputed(key, ids[at])
         return values
 
-    def refined(self, frame: Frame) -> Bank:
-        """Return a bank on more probes with the same representatives, under the same ids; this one stays as it is.
-
-        Only the cells of the added probes are computed, run by run in the order of provenance. Goals, hits and
-        counts of candidates are not carried over. What survives: every representative is still the first of the
-        cheapest members of its class. What does not: terms that were merged into it were not kept, and those that the
-        added probes tell apart from it are missing, with all that is built on them. So the bank may propose, but is
-        complete to no cost (``Grammar`` says so); for that, a bank is grown on the frame from the first level on.
-        Raises:  ValueError if the frame does not begin with this bank's probes, in cells of the same type and widths.
-        """
-        if not frame.extends(self.frame):
-            raise ValueError(f"a bank on {self.frame.n_probes} probes is refined by adding probes to them only")
-        part = Bank(frame.take(slice(self.frame.n_probes, None)), memory_bytes=self._memory_limit)
-        whole = Bank(frame, max_hits=self._max_hits, memory_bytes=self._memory_limit)
-        part._adopt(self)
-        for start, stop in self._provenance.runs():
-            ids = np.arange(start, stop, dtype=np.int32)
-            for index in np.unique(self._key_of[ids]):
-                if index >= 0:
-                    key, chosen = self._keys[int(index)], ids[self._key_of[ids] == index]
-                    part._keep(key, part._to_words(key, part._recomputed(key, chosen)), chosen)
-        whole._adopt(self)
-        for key, bucket in self.buckets.items():
-            for start in range(0, bucket.n, _RECOMPUTED):
-                stop = min(start + _RECOMPUTED, bucket.n)
-                (old, ids), (added, _) = self._slice(key, start, stop), part._slice(key, start, stop)
-                words = whole._to_words(key, np.concatenate([old, added], axis=1))
-                whole._bucket(key).unseen(hash_words(words, whole._weights))
-                whole._keep(key, words, ids)
-        return whole
-
     # -- plumbing ---------------------------------------------------------------------------------------------------
     def _offer(self, key: Key, words: Words, hashes: Hashes, origin: Origin, at: tuple[Indices, ...]) -> Ids:
         """Merge or keep rows; argument i of row r is ``origin.arguments[i][at[i][r]]``."""
@@ -271,13 +248,6 @@ class Bank:
         for cost in np.unique(costs):
             at = (costs == cost).nonzero()[0]
             bucket.keep(words[at] if is_held else None, ids[at], int(cost))
-
-    def _adopt(self, other: Bank) -> None:
-        """Take over another bank's terms, without their values."""
-        self._provenance = other._provenance.copy()
-        self._keys = list(other._keys)
-        self._key_of, self._row_of = other._key_of.copy(), other._row_of.copy()
-        self.is_refined = True
 
     @property
     def _held_bytes(self) -> int:

@@ -83,6 +83,14 @@ def choose(condition: Term, then: Term, otherwise: Term) -> Term:
     return Term("if", (condition, then, otherwise))
 
 
+def scaled(condition: Term, factor: int) -> Term:
+    """Return a factor where a condition holds and 0 elsewhere; a table where it asks for one value."""
+    key, value = condition.arguments if condition.operator == "==" else (condition, condition)
+    if value.operator in _CONSTANTS and factor != 1:
+        return Term("table", (key,), (((value.data[0], factor),), 0))
+    return Term("int", (condition,)) if factor == 1 else Term("*", (Term("int", (condition,)), integer(factor)))
+
+
 def last_of(values: Term, default: Term | None = None) -> Term:
     """Return the value at the last position of the input."""
     return Term("last", (EVERYWHERE, values) if default is None else (EVERYWHERE, values, default))

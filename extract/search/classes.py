@@ -6,8 +6,6 @@ of every representative in arrays. Neither knows what an operator means, what a 
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,20 +33,6 @@ class Provenance:
     def memory_bytes(self) -> int:
         """The bytes held."""
         return self._table.nbytes
-
-    def copy(self) -> Provenance:
-        """Return an independent copy, with the same ids."""
-        other = Provenance()
-        other.n, other._table = self.n, self._table.copy()
-        other._operations, other._index = list(self._operations), dict(self._index)
-        return other
-
-    def runs(self) -> list[tuple[int, int]]:
-        """Return the maximal runs of ids with one operation and one cost: arguments come from earlier runs."""
-        table = self._table[: self.n]
-        changes = (table[1:, [0, -1]] != table[:-1, [0, -1]]).any(axis=1).nonzero()[0] + 1
-        edges = [0, *changes.tolist(), self.n] if self.n else []
-        return list(pairwise(edges))
 
     def record(self, operation: Operation, arguments: tuple[Ids, ...], n_terms: int, cost: int) -> Ids:
         """Give ids to terms made by one operation. Shape: arguments [term] each -> [term]."""

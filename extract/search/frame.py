@@ -50,19 +50,6 @@ class Frame:
             return self.valid
         return self.care if shape == "step" else np.ones((self.n_probes, 1), dtype=np.bool_)
 
-    def take(self, rows: slice) -> Frame:
-        """Return the frame of some of the probes, with the same widths."""
-        prompts = None if self.prompts is None else self.prompts[rows]
-        return Frame(self.tokens[rows], self.valid[rows], self.care[rows], self.lengths[rows], self.vocabulary, prompts)
-
-    def extends(self, other: Frame) -> bool:
-        """Say whether the first probes of this frame are those of another, in cells of the same type and widths."""
-        n = other.n_probes
-        mine = (self.tokens[:n], self.valid[:n], self.care[:n])
-        theirs = (other.tokens, other.valid, other.care)
-        same = all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
-        return same and self.vocabulary == other.vocabulary
-
     def narrow(self, codes: Codes) -> NDArray[np.signedinteger[Any]]:
         """Return codes as narrow values: symbols by rank, ABSENT as 0."""
         values = np.where(codes >= SYMBOL_BASE, codes - SYMBOL_BASE, codes)

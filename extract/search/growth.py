@@ -36,7 +36,7 @@ class Growth:
         self.bank = bank
         self.frame = bank.frame
         self._work = {pool: int(share * work) for pool, share in _SHARES.items()}
-        self.is_complete = not bank.is_refined
+        self.is_complete = True
         self._shapes = tuple(s for s in SHAPES if self.frame.n_queries(s) and not (s == "step" and not self._has_steps))
 
     @property

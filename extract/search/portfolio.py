@@ -16,7 +16,7 @@ from extract.lang.operators import DEFAULTED_NAMES
 from extract.lang.terms import Adapter, Term
 from extract.outcome import Budget, Spent
 from extract.progress import Progress
-from extract.search import agreements, arithmetic, closed_forms, hidden_order, last_level, reads_by_key, spelled
+from extract.search import agreements, arithmetic, closed_forms, hidden_order, idioms, last_level, reads_by_key, spelled
 from extract.search.automata import is_causal, learn_machine
 from extract.search.bank import Bank, Key
 from extract.search.builders import (
@@ -90,14 +90,15 @@ class Portfolio:
         self.complete_to_cost = 0
         self.has_certified = False
         self._bank = Bank(self.frame, memory_bytes=budget.memory_bytes)
+        self._banks = [self._bank]
         self._derived: list[tuple[int, Goal, int, int]] = []  # state index, boolean goal, code if true, code if false
         self._defaulted: list[tuple[int, int]] = []  # state index, code given where nothing is selected
 
     @property
     def spent(self) -> Spent:
         """What the bank and the guided queue have tried so far."""
-        n_candidates = self._bank.n_candidates + self.guided.n_candidates
-        return Spent(n_candidates=n_candidates, n_distinct=self._bank.n_distinct)
+        n_candidates = sum(bank.n_candidates for bank in self._banks) + self.guided.n_candidates
+        return Spent(n_candidates=n_candidates, n_distinct=sum(bank.n_distinct for bank in self._banks))
 
     def consider(self, index: int, term: Term, stage: str) -> bool:
         """Have the gate judge a proposed term for one goal; return whether it is exact on every input asked."""
@@ -140,6 +141,7 @@ class Portfolio:
         yield "arithmetic"
         self._learn_machines()
         yield "automaton"
+        yield from self._try_idioms()
         yield from levels
         self._divide()
         yield "divided"
@@ -196,13 +198,29 @@ class Portfolio:
         """Whether the answers are numbers and not all whole: no constant and no sum of a term is one."""
         return self.oracle.domain.readout.kind == "value" and self.gate.unit == 1
 
+    def _grammar(self, bank: Bank, work: int) -> Grammar:
+        self._watch(bank)
+        return Grammar(
+            bank, constants=self._constants(), symbols=self._symbols(), work=work, letters=self._letters(),
+            has_numbers=any(state.goal.tag == "N" for state in self.states),
+        )  # fmt: skip
+
+    def _try_idioms(self) -> Iterator[str]:
+        """Join idioms, for goals without a cheap term, in a bank beside the complete one."""
+        if all(state.best_cost() <= _CHEAP for state in self.states) or self._has_run_out():
+            return
+        bank = Bank(self.frame, memory_bytes=self.budget.memory_bytes >> 2)
+        self._banks.append(bank)
+        work = idioms.share_of(self.budget.n_candidates * _CELLS_PER_CANDIDATE)
+        for level in idioms.grown(bank, self._grammar(bank, work)):
+            self._settle_level(bank, level)
+            yield "idioms"
+            if all(state.best_cost() <= _CHEAP + 2 * level for state in self.states) or self._has_run_out():
+                break
+
     def _grow_bank(self) -> Iterator[str]:
         bank = self._bank
-        grammar = Grammar(
-            bank, constants=self._constants(), symbols=self._symbols(), work=self.budget.n_candidates * 1024,
-            letters=self._letters(), has_numbers=any(state.goal.tag == "N" for state in self.states),
-        )  # fmt: skip
-        self._watch(bank)
+        grammar = self._grammar(bank, self.budget.n_candidates * _CELLS_PER_CANDIDATE)
         for cost in range(1, self.budget.max_cost + 1):
             if self._has_run_out():
                 break

@@ -29,8 +29,8 @@ _MOST_FOUND = 6
 _CELLS_PER_BLOCK = 1 << 21
 #: Cells followed per call.
 _MOST_CELLS = 1 << 27
-#: Probes looked at before the rest.
-_FIRST_PROBES = 6
+#: Probes looked at before some more, and before the rest.
+_FIRST_PROBES, _MORE_PROBES = 6, 24
 
 
 def proposals(bank: Bank, goal: Goal, cost: int) -> Iterator[Term]:
@@ -70,24 +70,31 @@ def extremes(bank: Bank, goal: Goal, cost: int) -> Iterator[Term]:
     values, value_ids = _cheapest(bank, Key("I", goal.tag, "position"), _VALUE_COST, _MOST_VALUES // 2)
     valid, n_found = bank.frame.valid, 0
     telling = _telling(goal)
-    first, rest = telling[:_FIRST_PROBES], telling[_FIRST_PROBES:]
-    n_rows = min(len(keys), _MOST_CELLS // (8 * keys[:1, first].size * goal.mask.shape[1] + 1))
+    n_rows = min(len(keys), _MOST_CELLS // (8 * keys[:1, telling[:_FIRST_PROBES]].size * goal.mask.shape[1] + 1))
     window = np.tril(np.ones((valid.shape[1],) * 2, dtype=np.bool_)) if goal.shape == "position" else None
-    for start in range(
-        0, n_rows, step := max(1, _CELLS_PER_BLOCK // max(1, keys[:1, first].size * goal.mask.shape[1]))
-    ):
-        block = keys[start : min(start + step, n_rows)]
-        for name in ("max_over", "min_over"):
-            for reader in ("first", "last", "min_over", "max_over"):
-                some = _read(reader, _where_extreme(block[:, first], name, window, valid[first]), values, goal, first)
-                for row, column in some:
-                    chosen = _where_extreme(block[row : row + 1, rest], name, window, valid[rest])
-                    if len(rest) and not _read(reader, chosen, values[column : column + 1], goal, rest):
-                        continue
-                    yield _extreme(bank, reader, name, int(key_ids[start + row]), int(value_ids[column]), window)
-                    n_found += 1
-                    if n_found == _MOST_FOUND:
-                        return
+    for name in ("max_over", "min_over"):
+        for reader in ("first", "last", "min_over", "max_over"):
+            fits = np.ones((n_rows, len(values)), dtype=np.bool_)
+            for probes in (telling[:_FIRST_PROBES], telling[_FIRST_PROBES:_MORE_PROBES], telling[_MORE_PROBES:]):
+                _narrow(fits, reader, name, keys, values, goal, window, valid, probes)
+            for row, column in np.argwhere(fits):
+                yield _extreme(bank, reader, name, int(key_ids[row]), int(value_ids[column]), window)
+                n_found += 1
+                if n_found == _MOST_FOUND:
+                    return
+
+
+def _narrow(
+    fits: NDArray[np.bool_], reader: str, name: str, keys: Array, values: Array, goal: Goal, window: Array | None,
+    valid: NDArray[np.bool_], probes: NDArray[np.intp],
+) -> None:  # fmt: skip
+    """Strike the pairs of keys and values whose read misses the goal on some probes. Shape: fits [keys, values]."""
+    rows = np.flatnonzero(fits.any(axis=1))
+    step = max(1, _CELLS_PER_BLOCK // max(1, keys[:1, probes].size * goal.mask.shape[1]))
+    for start in range(0, len(rows) if len(probes) else 0, step):
+        block = rows[start : start + step]
+        chosen = _where_extreme(keys[block[:, None], probes], name, window, valid[probes])
+        fits[block] &= _read(reader, chosen, values, goal, probes)
 
 
 def _extreme(bank: Bank, reader: str, name: str, key_id: int, value_id: int, window: Array | None) -> Term:
@@ -113,9 +120,9 @@ def _where_extreme(keys: Array, name: str, window: Array | None, valid: NDArray[
 
 def _read(
     reader: str, chosen: NDArray[np.bool_], values: Array, goal: Goal, probes: NDArray[np.intp]
-) -> list[tuple[int, int]]:
-    """Return (row of keys, row of values) whose read gives the goal on every cell of some probes that counts."""
-    pairs: list[tuple[int, int]] = []
+) -> NDArray[np.bool_]:
+    """Say which reads give the goal on every cell of some probes that counts. Shape: [keys, values]."""
+    fits = np.empty((len(chosen), len(values)), dtype=np.bool_)
     n_k = chosen.shape[-1]
     found = chosen.any(axis=-1)
     default = NO_SYMBOL if goal.tag == "T" else 0
@@ -131,9 +138,8 @@ def _read(
             stack = np.where(chosen, value[None, :, None, :], far)
             got = stack.max(axis=-1) if largest else stack.min(axis=-1)
         got = np.where(found, got, value.dtype.type(default))
-        fits = ((got == goal.target[probes]) | ~goal.mask[probes]).all(axis=(1, 2))
-        pairs += [(int(row), column) for row in np.flatnonzero(fits)]
-    return pairs
+        fits[:, column] = ((got == goal.target[probes]) | ~goal.mask[probes]).all(axis=(1, 2))
+    return fits
 
 
 def _telling(goal: Goal) -> NDArray[np.intp]:

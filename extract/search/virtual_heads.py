@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from extract.lang.operators import MEAN_SCALE, RELATIONS
 from extract.lang.terms import Term
 from extract.search.bank import Bank, Key, Tag
-from extract.search.builders import NAMES, binary, symbol_or_integer
+from extract.search.builders import NAMES, binary, integer, scaled, symbol_or_integer
 from extract.search.columns import MARGIN_BITS, Cells, Effort, Proposal, Terms, proposal, shapes_of
 from extract.search.dependencies import entries_of, separated
 from extract.search.fits import Table, fitted
@@ -36,6 +36,8 @@ _N_CONFLICTS = 12
 _ROLLS = (5, 7, 11, 13)
 _MOST_CHECKED = 1 << 13
 _MOST_TABLES = 16
+#: Selectors, values and cells of means that are computed pair by pair.
+_FEW_CELLS, _FEW_VALUES = 16, 256
 
 
 class HeadSearch:
@@ -148,6 +150,8 @@ class HeadSearch:
             yield from self._summed(heads, build, n_old, target.astype(np.int64), None)
             if tag == "N" and int(np.abs(target).max(initial=0)) * 16 >= MEAN_SCALE:
                 yield from self._means(heads, build, n_old)
+            if self._has_several_answers:
+                yield from self._floored(heads, build, n_old)
             for row in range(len(added) if added is not None else 0):
                 assert added is not None
                 yield from self._with(heads, build, n_old, added, row)
@@ -235,6 +239,29 @@ class HeadSearch:
         target = self._cells.target.astype(np.int64)
         for s, v in self._found(heads, heads.mean_test(target, MEAN_SCALE), n_old, value, target):
             yield proposal(build.head("mean", s, v))
+
+    @property
+    def _has_several_answers(self) -> bool:
+        """Whether the goal is a number of more than two values: no truth value times a constant."""
+        return len(np.unique(self._cells.target[: _FEW_CELLS << 2])) > 2
+
+    def _floored(self, heads: Heads, build: _Builder, n_old: tuple[int, int]) -> Iterator[Proposal]:
+        """Yield means rounded down, of truth values times the largest answer: the cheapest fresh pairs, one by one.
+
+        No product with a few features tells these, since every sum within a width of the answer will do.
+        """
+        target = self._cells.target.astype(np.int64)
+        factor = int(target.max()) if build.tag == "" else 1
+        s, v = np.indices((min(len(heads.masks), _FEW_CELLS), min(len(heads.values), _FEW_VALUES))).reshape(2, -1)
+        fresh = (s >= n_old[0]) | (v >= n_old[1])
+        s, v = s[fresh], v[fresh]
+        for part in (slice(0, _FEW_CELLS), self._all):
+            widths = np.maximum(heads.masks[s, part].sum(axis=2), 1)
+            floors = heads.summed(s, v, part).astype(np.int64) * factor // widths
+            kept = (floors == target[part]).all(axis=1)
+            s, v = s[kept], v[kept]
+        for i, j in zip(s.tolist()[:_MOST_FOUND], v.tolist()[:_MOST_FOUND], strict=True):
+            yield proposal(binary("floordiv", build.mean(i, j, factor), integer(MEAN_SCALE)))
 
     def _with(
         self, heads: Heads, build: _Builder, n_old: tuple[int, int], added: Terms, row: int
@@ -326,6 +353,11 @@ class _Builder:
                 return Term("running_count", (value,))
             value = Term("int", (value,))
         return Term(NAMES.get(name, name), (selector, value))
+
+    def mean(self, s: int, v: int, factor: int) -> Term:
+        """Return the mean of integers, or of a factor where a boolean holds."""
+        value, selector = self._bank.term(int(self._value_ids[v])), self._bank.term(int(self._ids[s]))
+        return Term("mean", (selector, value if self.tag else scaled(value, factor)))
 
     def both(self, s: int, v: int) -> Term:
         """Return the selector of the keys that both pick, ``v`` being a selector's row or a boolean's."""

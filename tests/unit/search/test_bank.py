@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 
 from extract.lang.batched import Batch, evaluate_term
+from extract.lang.terms import Term
 from extract.oracle import ProbeSet
 from extract.probe.choose import choose_probes
 from extract.search.bank import Bank, Key
@@ -85,37 +85,17 @@ def test_rows_that_are_not_held_are_recomputed() -> None:
             assert (poor.words_up_to(key, 5)[0] == bank.words_up_to(key, 5)[0]).all()
 
 
-def test_a_refined_bank_has_the_same_terms_with_their_values_on_all_probes() -> None:
-    bank, _, probes = grown(5)
-    few = bank.frame.take(slice(0, 12))
-    small = Bank(few)
-    grammar = Grammar(small, constants=(0, 1, 2, 3), symbols=("a", "b"), work=200_000_000)
-    for cost in range(1, 6):
-        grammar.grow(cost)
-    refined = small.refined(bank.frame)
-    assert refined.n_distinct == small.n_distinct < bank.n_distinct
-    batch = Batch(probes.inputs.codes(WORLD.vocabulary), probes.inputs.lengths, 1)
-    for kind in ("I", "B"):
-        for key in small.keys(kind):
-            values, ids = refined.rows_up_to(key, 5)
-            assert (ids == small.rows_up_to(key, 5)[1]).all()
-            assert (values[:, :12] == small.rows_up_to(key, 5)[0]).all()
-            mask = bank.frame.mask(key.shape)
-            for row, term_id in islice(zip(values, ids, strict=True), 0, None, 11):
-                meant = np.broadcast_to(evaluate_term(refined.term(int(term_id)), batch, WORLD.vocabulary), row.shape)
-                meant = np.where(meant >= SYMBOL_BASE - 1, meant - SYMBOL_BASE, meant) if kind == "I" else meant
-                assert (np.where(mask, meant, 0) == np.where(mask, row, 0)).all(), refined.term(int(term_id))
-    again = Grammar(refined, constants=(0, 1, 2, 3), symbols=("a", "b"), work=200_000_000)
-    again.grow(6)
-    assert refined.n_distinct > small.n_distinct
-    assert again.complete_to_cost == 0
-
-
-def test_a_frame_without_the_old_probes_refines_nothing() -> None:
-    bank, _, _ = grown(2)
-    other = replace(bank.frame, tokens=bank.frame.tokens[::-1].copy())
-    with pytest.raises(ValueError):
-        bank.refined(other)
+def test_a_term_is_placed_once_whatever_its_class_is_called() -> None:
+    bank, _, _ = grown(1)
+    key = Key("I", "N", "position")
+    indices = int(bank.run(key, 1)[1][0])
+    moved = bank.place(key, "shift", (1,), [indices], 1)
+    assert bank.term(moved) == Term("shift", (Term("indices"),), (1,))
+    assert bank.place(key, "shift", (1,), [indices], 1) == moved
+    assert bank.place(key, "shift", (0,), [indices], 1) == indices
+    values, ids = bank.rows(key, 1)
+    row = values[list(ids).index(moved)]
+    assert (row[:, 1:] == np.where(bank.frame.valid, np.arange(row.shape[1]) - 1, 0)[:, 1:]).all()
 
 
 def test_values_of_another_frame_are_refused() -> None:

@@ -72,6 +72,9 @@ PLANTED: dict[str, int] = {
     "first(select(tokens, rank(tokens), '<'), tokens + indices) < 2": 8,
     "count(tokens < rank(tokens)) == 2": 6,
     "mean(upto, tokens + indices)": 6,
+    "mean(everywhere, tokens + indices) // 720720": 8,
+    "mean(upto, table(tokens, {2: 10}, 0)) // 720720": 9,
+    "mean(upto, int(indices <= tokens) * 10) // 720720": 12,
 }
 
 
