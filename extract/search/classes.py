@@ -145,9 +145,19 @@ class Classes:
     def held(self, start: int, stop: int) -> Words:
         """Return a run of rows, all of them held. Shape: [stop - start, word]; a view."""
         if stop > len(self._held):
-            self._held = np.concatenate([self._held, *self._blocks])
-            self._blocks.clear()
+            self._gather()
         return self._held[start:stop]
+
+    def _gather(self) -> None:
+        """Lay all rows held end to end, letting go of each block once it is copied: never all of them twice."""
+        rows, at = np.empty((self.n_held, self.n_words), dtype=np.uint64), len(self._held)
+        rows[:at] = self._held
+        self._held = rows
+        self._blocks.reverse()
+        while self._blocks:
+            block = self._blocks.pop()
+            rows[at : at + len(block)] = block
+            at += len(block)
 
     def level(self, cost: int) -> tuple[int, int]:
         """Return the first row and the end of one cost; equal if there is none."""

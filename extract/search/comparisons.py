@@ -24,6 +24,8 @@ _TOP = np.uint64(0x8080808080808080)
 _LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
 _LEVELS = 127
 _ROWS, _COLUMNS = 16, 2048
+#: Pairs scanned before those that no lane refutes are compared in full: they may be most of them.
+_PAIRS_AT_ONCE = 1 << 24
 _MOST_FOUND = 64
 _LEAST_PARTNERS = 64
 
@@ -146,7 +148,7 @@ def _ordered_pairs(name: str, terms: Terms, target: Array, effort: Effort) -> Fo
     # a fresh term on the left with anything, on the right with an old one
     for l_rows, r_rows in ((slice(fresh, fresh + n_fresh), slice(0, others)),
                            (slice(0, min(others, fresh)), slice(fresh, fresh + n_fresh))):  # fmt: skip
-        step = 1 << 10
+        step = max(1, min(1 << 10, _PAIRS_AT_ONCE // max(1, r_rows.stop - r_rows.start)))
         for start in range(l_rows.start, l_rows.stop, step):
             stop = min(start + step, l_rows.stop)
             rows, columns = scan_lanes(first[start:stop], second[r_rows])

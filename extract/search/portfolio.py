@@ -40,6 +40,8 @@ _INPUTS_PER_COST, _LEAST_LISTING = 8, 24
 _FIRST_LEVELS = 4
 #: ... and a goal with a term of at most this cost needs neither.
 _CHEAP = 6
+#: A term that costs more lists what a program would say.
+_DEAR = 40
 #: A usual probe set has about this many cells: it turns a budget of candidates into one of work.
 _CELLS_PER_CANDIDATE = 1024
 #: Incomplete levels tried before a goal is given up: they still hold many sequence-wide terms.
@@ -90,15 +92,15 @@ class Portfolio:
         self.complete_to_cost = 0
         self.has_certified = False
         self._bank = Bank(self.frame, memory_bytes=budget.memory_bytes)
-        self._banks = [self._bank]
+        self._dropped_candidates = self._dropped_distinct = 0
         self._derived: list[tuple[int, Goal, int, int]] = []  # state index, boolean goal, code if true, code if false
         self._defaulted: list[tuple[int, int]] = []  # state index, code given where nothing is selected
 
     @property
     def spent(self) -> Spent:
         """What the bank and the guided queue have tried so far."""
-        n_candidates = sum(bank.n_candidates for bank in self._banks) + self.guided.n_candidates
-        return Spent(n_candidates=n_candidates, n_distinct=sum(bank.n_distinct for bank in self._banks))
+        n_candidates = self._dropped_candidates + self._bank.n_candidates + self.guided.n_candidates
+        return Spent(n_candidates=n_candidates, n_distinct=self._dropped_distinct + self._bank.n_distinct)
 
     def consider(self, index: int, term: Term, stage: str) -> bool:
         """Have the gate judge a proposed term for one goal; return whether it is exact on every input asked."""
@@ -141,12 +143,16 @@ class Portfolio:
         yield "arithmetic"
         self._learn_machines()
         yield "automaton"
-        yield from self._try_idioms()
+        joined = self._idiom_levels()
+        yield from islice(self._while_dearer(joined, _CHEAP), _FIRST_LEVELS - 1)
         yield from levels
+        yield from self._while_dearer(joined, _DEAR)
+        del joined  # and its bank
         self._divide()
         yield "divided"
         self._propose_partial()
         yield "agreement"
+        self._bank = self._dropped(self._bank)
 
     def _propose_generated(self) -> None:
         """Fit closed forms of outputs and lengths; with slack, and split by length, for a model that errs."""
@@ -205,18 +211,30 @@ class Portfolio:
             has_numbers=any(state.goal.tag == "N" for state in self.states),
         )  # fmt: skip
 
-    def _try_idioms(self) -> Iterator[str]:
-        """Join idioms, for goals without a cheap term, in a bank beside the complete one."""
-        if all(state.best_cost() <= _CHEAP for state in self.states) or self._has_run_out():
-            return
+    def _idiom_levels(self) -> Iterator[str]:
+        """Join idioms level by level in a bank beside the complete one, which is dropped at the end."""
         bank = Bank(self.frame, memory_bytes=self.budget.memory_bytes >> 2)
-        self._banks.append(bank)
         work = idioms.share_of(self.budget.n_candidates * _CELLS_PER_CANDIDATE)
-        for level in idioms.grown(bank, self._grammar(bank, work)):
-            self._settle_level(bank, level)
-            yield "idioms"
-            if all(state.best_cost() <= _CHEAP + 2 * level for state in self.states) or self._has_run_out():
-                break
+        try:
+            for level in idioms.grown(bank, self._grammar(bank, work)):
+                self._settle_level(bank, level)
+                yield "idioms"
+        finally:
+            self._dropped(bank)
+
+    def _dropped(self, bank: Bank) -> Bank:
+        """Count what a bank has tried, and return an empty one: the next view of the answer needs the memory."""
+        self._dropped_candidates += bank.n_candidates
+        self._dropped_distinct += bank.n_distinct
+        return Bank(self.frame)
+
+    def _while_dearer(self, levels: Iterator[str], cost: int) -> Iterator[str]:
+        """Go on with levels while some goal has no term of at most a cost, and there is time."""
+        while any(state.best_cost() > cost for state in self.states) and not self._has_run_out():
+            name = next(levels, None)
+            if name is None:
+                return
+            yield name
 
     def _grow_bank(self) -> Iterator[str]:
         bank = self._bank
