@@ -99,6 +99,8 @@ ROWS = (
     Row("last non-2 is a 0, length 20 alone", "bce_012_0_2", LAST_NON_2, 20, 20),
     Row("(a|b)*d(b|c)*, to length 40", "bce_ab_d_bc", AB_D_BC, 40),
     Row("max of ten below 64", "max_of_10", "output = max_over(everywhere, tokens)", None, is_ours=True),
+    Row("more a's than b's of 4, length 20", "", MORE_A, 20, n_letters=4),
+    Row("(a|b)*d(b|c)*, length 20 alone", "bce_ab_d_bc", AB_D_BC, 20, 20),
     Row("more a's than b's of 5, length 20", "", MORE_A, 20, n_letters=5),
     Row("more a's than b's of 6, length 20", "", MORE_A, 20, n_letters=6),
 )

@@ -112,7 +112,8 @@ def _by_class(value: dict[str, Any], certificate: Certificate, domain: Domain) -
         }
         for part in certificate.classes
     ]
-    numerics = {"error_bound": 0.0, "min_margin": _finite(tally.min_margin), "n_fragile": 0}
+    bound = 0.0 if certificate.semantics == "real" else certificate.error_bound
+    numerics = {"error_bound": bound, "min_margin": _finite(tally.min_margin), "n_fragile": 0}
     return value | {"method": "separable", "numerics": numerics, "regions": [], "classes": classes}
 
 

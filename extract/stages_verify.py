@@ -79,7 +79,7 @@ class Beyond:
     def __init__(self, subject: Subject, oracle: Oracle, limits: Limits, progress: Progress) -> None:
         model, domain = subject.checkpoint.model, subject.domain
         self._subject, self._oracle, self._progress = subject, oracle, progress
-        self._seconds, self._known = limits.seconds, dict[Program, Verdict]()
+        self._seconds, self._semantics, self._known = limits.seconds, limits.semantics, dict[Program, Verdict]()
         if isinstance(model, TableModel):
             self.applies = False
             return
@@ -102,6 +102,7 @@ class Beyond:
                 self._subject.checkpoint.network,
                 self._subject.domain,
                 self._oracle,
+                semantics=self._semantics,
                 progress=self._progress,
                 stop=guard.is_over,
             )

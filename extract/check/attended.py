@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from extract.check.forward import DOUBLE, Forward
+from extract.check.forward import DOUBLE, LARGE, Forward
 from extract.check.language import Ints
 from extract.check.reader import Unreadable
+from extract.check.single import Start
 from extract.check.slices import Slice
 from extract.check.spec import Task
 from extract.check.weights import Floats
@@ -41,7 +42,7 @@ class Attended:
         where = np.array([p for p, _ in cells])
         ids = np.array([layout[p] if a < 0 else task.alphabet[a] for p, a in cells])
         x = w.embed[ids] + w.places[where + offset]
-        e = _UP * forward.unit * np.linalg.norm(x, axis=1)
+        e = _UP * forward.unit * (np.linalg.norm(x, axis=1) + forward.lost * d)
         z, ez = forward.normalise(x, e)
         (q, k, v), scale = (part(z) for part in layer.qkv), layer.scale
         own = next(i for i, (p, a) in enumerate(cells) if p == read and (a < 0 or a == letter))
@@ -53,7 +54,7 @@ class Attended:
         by_query = np.linalg.norm(k @ layer.qkv[0].weight.swapaxes(1, 2), axis=2)
         by_key = np.linalg.norm(q[:, [own]] @ layer.qkv[1].weight.swapaxes(1, 2), axis=2)
         drift = ez[own] * by_query + by_key * ez + slip[0] * nk + slip[1] * nq
-        drift += forward.gamma(k.shape[2] + 3) * nq * nk + 3 * eq[:, [own]] * ek
+        drift += forward.gamma(k.shape[2] + 3) * (nq * nk + forward.lost * d) + 3 * eq[:, [own]] * ek
         drift = 1.01 * abs(scale) * drift - forward.gamma(2) * scores + forward.gamma(len(cells) + 12)
         self.drift = drift.max(axis=1)
         by_head = layer.attn_proj[0].reshape(w.n_heads, -1, d)
@@ -70,7 +71,12 @@ class Attended:
             base, values = base - base.mean(), values - values.mean(axis=2, keepdims=True)
         self.far = self.far + self.far.mean(axis=1, keepdims=True)
         self.slip = off + e[own] + _gamma(d + by_head.shape[1] + 12) * (size + size.mean())
-        self.base, self.length = base, length
+        self.base, self.length, self.size = base, length, float(np.linalg.norm(size))
+        self.start = self._start(
+            forward, v, ev, (layer.value_out * ez + layer.out * slip[2]).max(axis=1), float(e[own])
+        )
+        if max(nq.max(), nk.max()) >= LARGE:
+            self.start = Start(np.array(np.inf), *self.start[1:])
         n_letters, h = len(task.alphabet), w.n_heads
         self.weight, self.rest_weight = np.zeros((h, length, n_letters)), np.zeros(h)
         self.value, self.rest_value = np.zeros((h, length, n_letters, d)), np.zeros((h, d))
@@ -81,6 +87,23 @@ class Attended:
             else:
                 self.weight[:, -1 - layout[p], a] += weights[:, i]
                 self.value[:, -1 - layout[p], a] += weighted
+
+    def _start(self, forward: Forward, v: Floats, ev: Floats, off: Floats, e: float) -> Start:
+        """Return what holds of residual vectors computed with the forward's own unit: the values' errors ``off`` after
+        the output matrix, how far their mean moves with the weights, and the rounding of sums and product."""
+        layer, d, n = forward.layers[0], len(self.base), v.shape[1]
+        long = np.linalg.norm(v, axis=2).max(axis=1) + 2 * ev.max(axis=1)
+        # moved by weights off by a share, a mean stays within that share of the distances from any one vector
+        middle = (v.max(axis=1, keepdims=True) + v.min(axis=1, keepdims=True)) / 2
+        apart = np.linalg.norm(v - middle, axis=2).max(axis=1) + 2 * ev.max(axis=1)
+        summed = forward.gamma(n + 12) * long * (1 + forward.lost * n)
+        error = e + (off + layer.out[:, 0] * (1.05 * self.drift * apart + summed)).sum() * 1.05
+        joined, constant = layer.sizes[0]
+        error += forward.gamma(d + len(layer.attn_proj[0]) + 6) * (np.linalg.norm(long) * joined + constant)
+        error += 1.01 * forward.unit * (self.size + error + forward.lost * d)
+        is_small = (self.drift < 0.01).all() and max(self.size, long.max()) < LARGE
+        missing = self.size if forward.weights.norm_eps > 0 else 0.0
+        return Start(np.array(error if is_small else np.inf), np.array(self.size), np.array(missing))
 
     def rows(self, strings: Ints) -> Floats:
         """Return the residual vectors of strings, about. Shapes: [string, position], [string, d_model]."""

@@ -15,16 +15,16 @@ import numpy as np
 
 from extract.check.answers import Model
 from extract.check.attended import Attended
-from extract.check.forward import Forward
-from extract.check.language import Ints
+from extract.check.forward import SINGLE, Forward
 from extract.check.layered import Layered
+from extract.check.margins import Margins, decisions
 from extract.check.memory import Remembering
 from extract.check.program import Lets
 from extract.check.reader import Unreadable
+from extract.check.single import Start
 from extract.check.slices import Slice, answering, whole_slice
-from extract.check.spans import Margins
 from extract.check.spec import Task
-from extract.check.weights import Floats, Weights
+from extract.check.weights import Weights
 
 _MOST_NODES, _MOST_LISTED, _PIECES, _DEEPEST = 100_000, 1 << 20, 64, 400
 
@@ -48,11 +48,12 @@ class BoxCheck:
         self.place = f"boxes of length {self.length}, offset {self.offset}"
         self.sums, self.least, self.n_leaves, self.unproved = [0, 0, 0], math.inf, 0, list[str]()
         self.margins: dict[tuple[int, ...], Margins] = {}
-        self.attended: dict[int, Attended] = {}
+        self.attended: dict[int, tuple[Attended, Start | None]] = {}
         self.layered: Layered | None = None
         forward = model.forward
         # inputs are evaluated one by one where attention looks ahead; the bounds are those of the same parts
-        self._forward = forward if isinstance(forward, Forward) else Forward(forward.weights)
+        self._forward = Forward(forward.weights)
+        self._single = forward if isinstance(forward, Forward) and forward.unit == SINGLE else None
         layout = task.layout(self.length)
         self.read = 0 if task.at == "first" else len(layout) - 1
         self.query = -1 - layout[self.read] if layout[self.read] < 0 else None
@@ -218,10 +219,14 @@ class BoxCheck:
     def _margins(self, answer: list[int]) -> Margins:
         key = tuple(answer)
         if key not in self.margins:
-            self.margins[key] = Margins(self._forward, *self._decisions(answer))
+            self.margins[key] = Margins(
+                self._forward, *decisions(self.task, self._forward.weights, answer), self._single
+            )
         return self.margins[key]
 
     def _bounded_by_states(self, part: Slice, answer: list[int], memory: list[Any]) -> bool:
+        if self._single is not None:
+            raise Unreadable("bounds for two layers are for real numbers")
         if self.layered is None:
             self.layered = Layered(self.task, self._forward, self.length, self.offset)
         states = Remembering(part, *memory)
@@ -233,24 +238,13 @@ class BoxCheck:
 
     def _bounded(self, part: Slice, letter: int, answer: list[int]) -> bool:
         if letter not in self.attended:
-            self.attended[letter] = Attended(self.task, self._forward, self.length, self.offset, self.read, letter)
+            place = (self.length, self.offset, self.read, letter)
+            start = None if self._single is None else Attended(self.task, self._single, *place).start
+            self.attended[letter] = Attended(self.task, self._forward, *place), start
+        attended, start = self.attended[letter]
         with np.errstate(all="ignore"):
             try:
-                centre, axes, low, high, slip, below = self.attended[letter].over(part)
+                found = attended.over(part)
             except Unreadable:
                 return False
-            return self._margins(answer).least(centre, axes, low, high, slip, below, _PIECES) > 0
-
-    def _decisions(self, answer: list[int]) -> tuple[Floats, Floats, Floats]:
-        """Return columns of the unembedding whose products must be positive, bounds of what they are made of, and what
-        is added to each product."""
-        weights, choices = self.model.forward.weights, self.task.choices
-        columns, bias = weights.W_U[:, choices], weights.b_U[choices]
-        if self.task.kind == "multilabel":
-            signs = np.where(np.array(answer) > 0, 1.0, -1.0)
-            return columns * signs, np.abs(columns), (bias - self.task.threshold) * signs
-        codes: Ints = self.task.output_codes[self.task.choices]
-        own = int(np.flatnonzero(codes == answer[0])[0])
-        others = np.delete(np.arange(len(codes)), own)
-        mine, rest = columns[:, [own]], columns[:, others]
-        return mine - rest, np.abs(mine) + np.abs(rest), bias[own] - bias[others]
+            return self._margins(answer).least(*found, _PIECES, start) > 0

@@ -139,11 +139,8 @@ class _Check:
         self.claimed = [_decimal(cert["claim"][name]) for name in _COUNTS]
         self.bound = cert["numerics"]["error_bound"]
         self.boxes: list[dict[str, Any]] = cert.get("boxes", [])
-        is_network = isinstance(source, Weights) and is_bounded(self.task, source)
-        fits = not self.boxes or (semantics == "real" and is_network)
-        _require(
-            fits, "boxes: bounds are for one layer, or two with norms and an MLP, one choice or labels, real arithmetic"
-        )
+        fits = not self.boxes or (isinstance(source, Weights) and is_bounded(self.task, source))
+        _require(fits, "boxes: bounds are for one layer, or two with norms and an MLP, one choice or labels")
         self.unproved: list[tuple[int, int]] = []
         self.n_differ = self.n_leaves = 0
         self.listed: list[tuple[int, int, int]] = []
@@ -218,7 +215,7 @@ class _Check:
     def separable(self, progress: Any) -> CheckResult:
         """Check a claim made class by class: every class is counted and bounded again, and the status follows."""
         is_alone = self.regions == [] and self.boxes == []
-        _require(self.cert["claim"]["semantics"] == "real" and is_alone, "method: real, and no regions or boxes")
+        _require(is_alone, "method: no regions or boxes")
         if not isinstance(self.model, Model):
             raise Unreadable("method 'separable' speaks of a network, and this is a table")
         found = Separable(self.task, self.model, self.lets, self.adapter, self.cert)
@@ -231,7 +228,8 @@ class _Check:
         is_right = status in statuses(*sums) and (listed > 0) == (sums[1] > 0)
         self.reject(is_right, f"claim: status {status!r} with {listed} exceptions does not follow from {sums}")
         coverage = f"bounded {found.agree + found.disagree} of {size} inputs again, in {found.n_classes} classes"
-        return CheckResult(not self.reasons, tuple(self.reasons), coverage, found.agree + found.disagree)
+        n_done = found.agree + found.disagree
+        return CheckResult(not self.reasons, tuple(self.reasons), coverage, n_done, n_doubts=found.n_doubts)
 
     def numbers(self) -> None:
         """Check that the regions cut the domain rightly and that every sum and the status follow from them."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ Ids = NDArray[np.int64]
 
 #: Unit roundoff of binary64 and binary32.
 DOUBLE, SINGLE = 2.0**-53, 2.0**-24
+#: Products of numbers below this do not overflow in binary32, nor do sums of them.
+LARGE = 2.0**38
 #: Covers second-order terms and the rounding of the bounds themselves.
 _SLACK = 1.01
 #: Least and greatest slope of each activation.
@@ -50,12 +53,14 @@ class Linear:
         self.bias = (norm[1] @ part)[:, None, :] + bias
         self.gain = _spectral(self.weight)[:, None]
         constant = np.linalg.norm((np.abs(norm[1]) @ np.abs(part))[:, None, :] + np.abs(bias), axis=-1)
-        self._absolute = _spectral(np.abs(self.weight))[:, None] + lost * part.size
+        self._faded = lost * part.size
+        self.absolute = _spectral(np.abs(self.weight))[:, None] + self._faded
         self._constant = constant + lost * part.size * (2 + float(np.abs(part).max(initial=0.0)))
 
-    def local(self, size: float) -> Floats:
-        """Return the rounding error per gamma for z of at most a norm. Shape: [group, 1]."""
-        return np.asarray(size * self._absolute + self._constant)
+    def local(self, size: Any, terms: Any = None) -> Floats:
+        """Return the rounding error per gamma for z of at most a norm; ``terms`` bounds the norm of |z| @ |weight|, if
+        that is known. Shape: [group, 1]."""
+        return np.asarray((size * self.absolute if terms is None else terms + size * self._faded) + self._constant)
 
     def __call__(self, z: Floats) -> Floats:
         """Return [group, node, width]."""
@@ -119,20 +124,21 @@ class Forward:
 
     def __init__(self, weights: Weights, unit: float = DOUBLE) -> None:
         self.weights, self.unit, self._d = weights, unit, weights.embed.shape[1]
+        self.root = math.sqrt(self._d)
         # what underflow loses over the unit roundoff: beside a size, it makes every rounding bound cover it
-        self._lost = (2.0**-1022 if unit == DOUBLE else 2.0**-126) / unit
+        self.lost = (2.0**-1022 if unit == DOUBLE else 2.0**-126) / unit
         if not weights.has_plain_parts:
             raise ValueError("the bounds in this norm are for GPT-2's kind of network")
         pairs = zip(weights.layers, weights.attention_scale, strict=True)
-        self.layers = [_Layer(weights, *pair, self._lost) for pair in pairs]
+        self.layers = [_Layer(weights, *pair, self.lost) for pair in pairs]
         norm, unembed = gain_of(weights.norm_final, self._d), weights.W_U
-        self._final = Linear(norm, unembed[None], weights.b_U[None], self._lost)
+        self._final = Linear(norm, unembed[None], weights.b_U[None], self.lost)
         columns = self._final.weight[0]
         squares = (columns * columns).sum(axis=0)
         apart = squares[:, None] + squares - 2 * columns.T @ columns
         self._reach = math.sqrt(apart.max() + 1e-9 * squares.max()), math.sqrt(squares.max())
         self._constant = float((np.abs(norm[1]) @ np.abs(unembed) + np.abs(weights.b_U)).max())
-        self._constant += self._lost * self._d * (2 + float(np.abs(unembed).max()))
+        self._constant += self.lost * self._d * (2 + float(np.abs(unembed).max()))
 
     def gamma(self, n: int) -> float:
         """Return the relative error of n roundings."""
@@ -144,15 +150,23 @@ class Forward:
 
     def normalise(self, x: Floats, error: Floats) -> tuple[Floats, Floats]:
         """Return normalised rows before gain and shift, and the errors of their 2-norms, from those of the rows."""
-        d, eps = self._d, self.weights.norm_eps
+        eps = self.weights.norm_eps
         if not eps:
             return x, error
         centred = x - x.mean(axis=1, keepdims=True)
         spread = np.sqrt((centred * centred).mean(axis=1) + eps)
-        inner = error + self.gamma(d + 3) * (np.linalg.norm(x, axis=1) + 2 * error + self._lost * d)
-        inner = inner if eps > self._lost * d else np.full_like(inner, np.inf)
+        return centred / spread[:, None], self.normalised_error(error, np.linalg.norm(x, axis=1), spread)
+
+    def normalised_error(self, error: Any, norm: Any, spread: Any) -> Any:
+        """Return the errors of normalised rows from those of the rows, bounds of their norms and of their deviations.
+
+        Half of the centring's error again is what a deviation by Welford's update is off by.
+        """
+        d, eps = self._d, self.weights.norm_eps
+        inner = error + 1.5 * self.gamma(d + 3) * (norm + 2 * error + self.lost * d)
+        inner = inner if eps > self.lost * d else np.full_like(inner, np.inf)
         least = np.maximum(spread - 2 * inner / math.sqrt(d), math.sqrt(eps))
-        return centred / spread[:, None], _SLACK * inner / least + self.gamma(d + 8) * math.sqrt(d)
+        return _SLACK * inner / least + self.gamma(d + 8) * math.sqrt(d)
 
     def activate(self, x: Floats) -> Floats:
         """Return the activation of every element."""
@@ -185,15 +199,14 @@ class Forward:
             drift = ez[here, None] * by_query[:, path] + by_key[:, here, None] * ez[path]
             drift += slip[0][..., None] * own_k + slip[1][..., None] * own_q
             drift += (
-                self.gamma(k.shape[2] + 3) * (own_q * own_k + self._lost * self._d)
-                + 3 * eq[:, here, None] * ek[:, path]
+                self.gamma(k.shape[2] + 3) * (own_q * own_k + self.lost * self._d) + 3 * eq[:, here, None] * ek[:, path]
             )
             drift = _SLACK * abs(scale) * drift - self.gamma(2) * scores + self.gamma(n_keys + 12)
             # a mean of values moves by the mean of (e^drift - 1) times their distance from it, over the new total
             rise = pattern * np.expm1(np.minimum(drift, 300.0))
             total = np.where(drift.max(axis=2) < 300.0, rise.sum(axis=2), np.inf)
             room = np.where(total < 0.5, 1 - np.minimum(total, 0.5), 0.0)
-            whole = (pattern * nv[:, path]).sum(axis=2) + self._lost * (nv[:, path].max(axis=2) + self._d)
+            whole = (pattern * nv[:, path]).sum(axis=2) + self.lost * (nv[:, path].max(axis=2) + self._d)
             moved = (rise * away).sum(axis=2) + self.gamma(n_keys + 3) * whole
             by_source = ((pattern + rise) * ez[path]).sum(axis=2)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -206,7 +219,7 @@ class Forward:
     def _mlp(self, z: Floats, ez: Floats, layer: _Layer) -> tuple[Floats, Floats]:
         hidden, (size, constant), (weight, bias) = layer.into(z)[0], layer.sizes[1], layer.mlp_proj
         local = 1.13 * self.gamma(self._d + 6) * layer.into.local(self.size(z, ez))[0]
-        local = local + self.gamma(16) * (np.linalg.norm(hidden, axis=1) + self._lost * hidden.shape[1])
+        local = local + self.gamma(16) * (np.linalg.norm(hidden, axis=1) + self.lost * hidden.shape[1])
         active = self.activate(hidden)
         error = layer.slope * ez + layer.back * local
         rounding = self.gamma(len(weight) + 1) * (np.linalg.norm(active, axis=1) * size + constant)
@@ -214,7 +227,7 @@ class Forward:
 
     def _add(self, x: Floats, e: Floats, part: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
         total = x + part[0]
-        return total, _SLACK * (e + part[1] + self.unit * (np.linalg.norm(total, axis=1) + self._lost * self._d))
+        return total, _SLACK * (e + part[1] + self.unit * (np.linalg.norm(total, axis=1) + self.lost * self._d))
 
     def logits(self, prompts: NDArray[np.int32], offset: int, first: int) -> tuple[Floats, Floats]:
         """Evaluate prompts of one length; return the logits from position ``first`` on, and two bounds of their errors.
@@ -226,7 +239,7 @@ class Forward:
         if not w.is_plain:
             raise ValueError("prompts share what their prefixes have in common only where attention is causal")
         x = w.embed[nodes.tokens] + w.places[nodes.places + offset]
-        e = _SLACK * self.unit * (np.linalg.norm(x, axis=1) + self._lost * self._d)
+        e = _SLACK * self.unit * (np.linalg.norm(x, axis=1) + self.lost * self._d)
         for layer in self.layers:
             x, e = self._add(x, e, self._attention(*self.normalise(x, e), nodes, layer))
             if w.activation is not None:
@@ -234,6 +247,6 @@ class Forward:
         read = nodes.leaf[:, first:]
         z, ez = self.normalise(x[read.reshape(-1)], e[read.reshape(-1)])
         apart, alone = self._reach
-        local = self.gamma(self._d + 6) * (self.size(z, ez) * (alone + self._lost * self._d) + self._constant)
+        local = self.gamma(self._d + 6) * (self.size(z, ez) * (alone + self.lost * self._d) + self._constant)
         bound = np.stack([apart * ez + 2 * local, alone * ez + local]) * _SLACK
         return self._final(z)[0].reshape(*read.shape, -1), bound.reshape(2, *read.shape)

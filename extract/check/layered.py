@@ -13,9 +13,10 @@ import numpy as np
 from extract.check.attended import Attended
 from extract.check.forward import DOUBLE, Forward, gain_of
 from extract.check.language import Bools, Ints
+from extract.check.margins import Margins
 from extract.check.memory import Remembering
 from extract.check.reader import Unreadable
-from extract.check.spans import Form, Margins, Mlp, after_norm, linear, normalised, total
+from extract.check.spans import Form, Mlp, after_norm, linear, normalised, total
 from extract.check.spec import Task
 from extract.check.weights import Floats
 
@@ -181,8 +182,8 @@ class Layered:
         for p in range(len(self.depths)):
             residual = self.residual(memory, p)
             n = residual.noise.shape[2]
-            x = self.mlp.after(residual)
-            z = normalised(x, self.eps)
+            x = self.mlp.after(residual).after
+            z, _ = normalised(x, self.eps)
             query, key, value = (linear(z, *part) for part in self.qkv)
             keys.append(_first(key, n))
             values.append(_first(value, n))

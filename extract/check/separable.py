@@ -6,15 +6,20 @@ one term per token, exp(score) * (term - t), is positive. Terms are intervals, s
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from extract.check.answers import Model, program_answers
+from extract.check.attended import Attended
+from extract.check.forward import SINGLE, Forward
 from extract.check.language import Bools, Ints, Strings
+from extract.check.margins import decisions
 from extract.check.program import Lets
 from extract.check.reader import Unreadable
+from extract.check.single import Start, margin_errors
 from extract.check.slices import answering
 from extract.check.spec import ABSENT, Task
 from extract.check.weights import Floats
@@ -55,7 +60,10 @@ class Separable:
         if not is_one or adapter not in ("value", "multilabel") or task.kind == "value":
             raise Unreadable("the method separable is for one head of attention alone, read at one position")
         self.task, self.model, self.lets, self.adapter, self.cert = task, model, lets, adapter, cert
-        self.agree = self.disagree = self.n_classes = 0
+        forward = model.forward
+        self.single = forward if isinstance(forward, Forward) and forward.unit == SINGLE else None
+        #: How many of the reasons say no more than that our own bounds are looser than the claim's.
+        self.agree = self.disagree = self.n_classes = self.n_doubts = 0
         self._seen: Counter[Any] = Counter()
         self._totals = answering(task, lets)
         self._strings = Strings([*task.strings.machines, self._totals], len(task.alphabet))
@@ -86,8 +94,10 @@ class Separable:
             found.append("classes: some are of no length and offset of the domain, or out of order")
         numerics, least = self.cert["numerics"], [m for m in margins if m is not None]
         whole = min(least, default=None) if not self.disagree and self.agree == self._size() else None
-        if numerics != {"error_bound": 0.0, "min_margin": whole, "n_fragile": 0}:
-            found.append(f"numerics: {numerics}, expected the least margin {whole} of the classes, and no error")
+        bound = 0.0 if self.single is None else numerics["error_bound"]
+        is_bound = type(bound) is float and 0 <= bound < (math.inf if whole is None else whole)
+        if numerics != {"error_bound": bound, "min_margin": whole, "n_fragile": 0} or not is_bound:
+            found.append(f"numerics: {numerics}, expected the least margin {whole} of the classes, and an error below")
         return found
 
     def _size(self) -> int:
@@ -114,6 +124,7 @@ class Separable:
             n_seen = self._seen[offset, length, tuple(entry["answer"]), entry["query"]]
             why = part.wrong([int(c) for c in counts], entry["min_margin"], n_seen)
             found += [f"{place}: {why}"] if why else []
+            self.n_doubts += bool(why) and part.is_doubt
             self.agree, self.disagree = self.agree + int(counts[0]), self.disagree + int(counts[1])
         return found
 
@@ -153,7 +164,8 @@ class _Tables:
         layout, self.of = task.layout(length), of
         read = 0 if task.at == "first" else len(layout) - 1
         seen = layout[: read + 1]
-        self.query = -1 - layout[read] if layout[read] < 0 else None
+        self.query, self.place = -1 - layout[read] if layout[read] < 0 else None, (length, offset, read)
+        self._starts: dict[int, Start] = {}
         self.places = [[p for p, cell in enumerate(seen) if cell == -1 - i] for i in range(length)]
         self.fixed = [p for p, cell in enumerate(seen) if cell >= 0]
         n = len(task.alphabet)
@@ -172,6 +184,20 @@ class _Tables:
         moved, direct = _times(_times(v, of._out[0]), of._unembed), _times(_plus(own, of._out[1]), of._unembed)
         self.moved = moved[0].reshape(len(seen), n, -1), moved[1].reshape(len(seen), n, -1)
         self.direct = _plus(direct, of._bias)
+
+    def room(self, variant: int, cells: tuple[int, ...]) -> float:
+        """Return what margins of an answer must exceed: the error of single precision, if the claim is about that."""
+        task, single = self.of.task, self.of.single
+        if single is None:
+            return 0.0
+        with np.errstate(all="ignore"):
+            if variant not in self._starts:
+                letter = -1 if self.query is None else variant
+                self._starts[variant] = Attended(task, single, *self.place, letter).start
+            columns, sizes, shift = decisions(task, single.weights, cells)
+            made_of = np.abs(shift) + 2 * np.abs(single.weights.b_U).max(initial=0.0)
+            found = margin_errors(single, self._starts[variant], None, (columns.T, sizes.T, made_of))
+        return float(np.where(np.isnan(found), np.inf, found).max(initial=0.0))
 
 
 class _Class:
@@ -200,14 +226,16 @@ class _Class:
         self.high = np.where(mask, np.exp(np.where(mask, away + wide, 0.0)) * (1 + 16 * _UNIT) + _LEAST, 0.0)
         self.low = np.maximum(self.low, 0.0)
         total = _plus(tables.moved, (tables.direct[0][variant], tables.direct[1][variant]))
-        self.is_given = True
+        self.is_given, self.is_doubt, self.room = True, False, 0.0
         if task.kind == "multilabel":
             sign = np.where(np.array(cells) > 0, 1.0, -1.0)
             total = _plus(total, -task.threshold)
             self.terms: Middle = (total[0] * sign, total[1])
+            self.room = tables.room(variant, cells)
             return
         choice = np.flatnonzero(task.output_codes[task.choices] == cells[0])
         self.is_given = len(choice) == 1
+        self.room = tables.room(variant, cells) if self.is_given else 0.0
         own, rest = (choice, np.arange(len(task.choices)) != choice) if self.is_given else ([0], slice(1, None))
         self.terms = _plus((total[0][..., own], total[1][..., own]), (-total[0][..., rest], total[1][..., rest]))
 
@@ -253,12 +281,15 @@ class _Class:
         if counts[0] == self.size and self.is_given:
             if self.terms[0].shape[-1] == 0:
                 return "" if margin is None else "a least margin without a second choice"
-            if type(margin) is not float or not 0 < margin < np.inf or not (self._least(margin) > 0).all():
+            if type(margin) is not float or not self.room < margin < np.inf or not (self._least(margin) > 0).all():
+                is_near = type(margin) is float and 0 < margin < np.inf
+                self.is_doubt = is_near and bool((self._least(margin / 2) > 0).all())
                 return f"the least margin {margin} is not confirmed"
             return "" if (self._least(margin * _NEAR) <= 0).any() else f"the least margin {margin} is too small"
         if margin is not None:
             return "a least margin of a class that is not proved to agree"
-        agree, disagree = self._split() if self.is_given and counts[2] < self.size else (0, 0)
+        can_split = self.is_given and counts[2] < self.size and self.room < np.inf
+        agree, disagree = self._split() if can_split else (0, 0)
         disagree = max(disagree, n_seen)
         if counts[0] > agree or counts[1] > disagree:
             return f"{agree} inputs agree and {disagree} differ for certain, claimed {counts[0]} and {counts[1]}"
@@ -266,7 +297,7 @@ class _Class:
 
     def _split(self) -> tuple[int, int]:
         """Count inputs that agree and that differ for certain, prefix by prefix."""
-        sides = [self._sums(0.0, 1.0), self._sums(0.0, -1.0)]
+        sides = [self._sums(self.room, 1.0), self._sums(-self.room, -1.0)]
         n = len(sides[0][1])
         rest, states = [self._rest(gathered, n) for gathered, _ in sides], np.zeros(1, np.int64)
         sums, agree, disagree = [constant[None] for _, constant in sides], 0, 0

@@ -6,8 +6,6 @@ returns a form that holds the real function of all that its argument holds, its 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,10 +115,11 @@ def product(x: Form, factor: Form) -> Form:
     return Form(x.centre * f, noise, radius * _UP)
 
 
-def normalised(x: Form, eps: float) -> Form:
-    """Return a layer norm before its gain and shift."""
+def normalised(x: Form, eps: float) -> tuple[Form, Form]:
+    """Return a layer norm before its gain and shift, and one over the deviation."""
     z = centred(x)
-    return product(z, inverse_deviation(z, eps))
+    inverse = inverse_deviation(z, eps)
+    return product(z, inverse), inverse
 
 
 def activated(x: Form, forward: Forward) -> Form:
@@ -146,6 +145,17 @@ def activated(x: Form, forward: Forward) -> Form:
     return Form(slope * x.centre + (top + bottom) / 2, noise, radius * _UP)
 
 
+class Steps(NamedTuple):
+    """One over the deviation, normalised vectors, hidden units before and after the activation (None where there is no
+    such step), and the residual vectors after all."""
+
+    inverse: Form | None
+    z: Form | None
+    hidden: Form | None
+    active: Form | None
+    after: Form
+
+
 class Mlp:
     """One layer's norm and MLP, added to the residual vectors they are of."""
 
@@ -156,100 +166,14 @@ class Mlp:
         self.into = after_norm(gain_of(one.norm_mlp, d), one.W_in, np.abs(one.W_in), one.b_in)
         self.out = (one.W_out.T, one.b_out, np.abs(one.W_out).T, np.zeros(len(one.b_out)))
 
-    def after(self, x: Form) -> Form:
-        """Return the residual vectors after the MLP, the symbols of ``x`` first."""
+    def after(self, x: Form) -> Steps:
+        """Return what the MLP makes of residual vectors, the symbols of ``x`` first."""
         if not self.is_there:
-            return x
-        z = normalised(x, self.eps) if self.eps > 0 else x
-        return total(x, linear(activated(linear(z, *self.into), self.forward), *self.out))
-
-
-class Margins:
-    """The margins of one answer's decisions, as functions of the residual vector after the attention."""
-
-    def __init__(self, forward: Forward, columns: Floats, sizes: Floats, shift: Floats) -> None:
-        weights = forward.weights
-        d = len(weights.W_U)
-        self.eps, self.mlp, self.tie = weights.norm_eps, Mlp(forward, len(weights.layers) - 1), weights.tie
-        self.largest = np.abs(weights.W_U), float(np.abs(weights.b_U).max())
-        self.head = after_norm(gain_of(weights.norm_final, d), columns, sizes, shift)
-
-    def of(self, x: Form) -> Form:
-        """Return the margins over a form of residual vectors; its symbols come first."""
-        y = self.mlp.after(x)
-        y = _folded(y, x.noise.shape[1]) if y.centre.ndim == 1 else y
-        matrix, shift, sizes, slips = self.head
-        if not self.eps > 0:
-            # margins this close to the largest logit are ties, and no answer
-            top = ((np.abs(y.centre) + y.reach()) @ self.largest[0]).max(axis=-1) + self.largest[1]
-            return linear(y, matrix, shift, sizes, slips + self.tie * np.maximum(top, 1.0)[..., None] * _UP)
-        y = centred(y)
-        raw = product(
-            linear(y, matrix, np.zeros(len(shift)), sizes, np.zeros(len(shift))), inverse_deviation(y, self.eps)
-        )
-        return Form(raw.centre + shift, raw.noise, (raw.radius + slips + _gamma(2) * np.abs(shift)) * _UP)
-
-    def least(
-        self, centre: Floats, axes: Floats, low: Floats, high: Floats, slip: Floats, below: Callable[[Floats], Floats],
-        most_pieces: int,
-    ) -> float:  # fmt: skip
-        """Return a lower bound of all margins for ``centre + axes @ z``, z between bounds, off by at most ``slip``;
-        where pieces run out, some number that is not positive.
-
-        ``below(directions)`` bounds ``directions @ z`` from below over all z that occur. Pieces not yet positive are
-        halved along their widest axis until there are too many.
-        """
-        lengths = np.sqrt((axes * axes).sum(axis=0))
-        waiting, n_pieces, least = [(low, high)], 1, math.inf
-        while waiting:
-            low, high = waiting.pop()
-            found = self._piece(centre, axes, low, high, slip, below)
-            if found > 0:
-                least = min(least, found)
-                continue
-            n_pieces += 1
-            if n_pieces > most_pieces or (found == -math.inf and n_pieces > 64):
-                return found
-            axis = int(((high - low) * lengths).argmax())
-            middle = (low[axis] + high[axis]) / 2
-            for end, value in ((0, low), (1, high)):
-                part = value.copy()
-                part[axis] = middle
-                waiting.append((low, part) if end else (part, high))
-        return least
-
-    def _piece(
-        self, centre: Floats, axes: Floats, low: Floats, high: Floats, slip: Floats, below: Callable[[Floats], Floats]
-    ) -> float:
-        middle, half = (low + high) / 2, (high - low) / 2
-        half = half * (1 + 1e-14) + 1e-14 * np.abs(middle)
-        rounding = _gamma(len(half) + 6) * (np.abs(centre) + np.abs(axes) @ (np.abs(middle) + half))
-        with np.errstate(all="ignore"):
-            found = self.of(Form(centre + axes @ middle, axes * half, (slip + rounding) * _UP))
-            least = (found.centre - found.reach()) - _gamma(4) * (np.abs(found.centre) + found.reach())
-        if not np.isfinite(least).all():
-            return -math.inf
-        bad = np.flatnonzero(least <= 0)
-        if len(bad):
-            own = found.noise[bad][:, : len(half)]
-            directions = own / np.where(half > 0, half, 1.0)
-            by_box = np.abs(own).sum(axis=1)
-            lowest = below(directions) - directions @ middle - _gamma(len(half) + 12) * (
-                np.abs(directions) @ (np.abs(middle) + half))  # fmt: skip
-            gain = np.maximum(lowest + by_box * (1 - 1e-12), 0.0) * (1 - 1e-12)
-            least[bad] += np.where(np.isfinite(gain), gain, 0.0)
-        return float(least.min())
-
-
-def _folded(x: Form, n_first: int) -> Form:
-    """Return the form with its many small symbols beyond the first in the radius, up to a hundredth of all."""
-    weights = np.abs(x.noise).sum(axis=0)
-    whole = weights.sum()
-    weights[:n_first] = np.inf
-    order = np.argsort(weights, kind="stable")
-    small = order[np.cumsum(weights[order]) <= 0.01 * whole]
-    radius = x.radius + np.abs(x.noise[:, small]).sum(axis=1)
-    return Form(x.centre, np.delete(x.noise, small, axis=1), radius * _UP)
+            return Steps(None, None, None, None, x)
+        z, inverse = normalised(x, self.eps) if self.eps > 0 else (x, None)
+        hidden = linear(z, *self.into)
+        active = activated(hidden, self.forward)
+        return Steps(inverse, z, hidden, active, total(x, linear(active, *self.out)))
 
 
 def after_norm(

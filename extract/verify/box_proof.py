@@ -21,13 +21,14 @@ from extract.network import Network
 from extract.verify import sum_table
 from extract.verify.affine import Floats, gamma
 from extract.verify.boxes import Node, Split, choose_split
-from extract.verify.care import USUAL, CareStages
+from extract.verify.care import CAREFUL, USUAL, CareStages
 from extract.verify.cells import CellFormat
 from extract.verify.final_stage import Bounds, Cell, FinalStage
+from extract.verify.form_errors import FormErrors
 from extract.verify.head_sums import HeadSums
 from extract.verify.paths import Paths, read_paths
 from extract.verify.refute import decide_strings
-from extract.verify.stages import claims_of
+from extract.verify.stages import SEMANTICS, claims_of
 from extract.verify.terms import TokenParts, TokenTerms, cells_of
 
 Stop = Callable[[], bool]
@@ -43,8 +44,6 @@ _BOX_WORK = 30_000_000
 _CELLS, _FAR = 24, 2.0
 #: Strings drawn from a box to find its axes and differences.
 _DRAWN, _SEED = 96, 11
-#: Margins must clear their bound by this share of the largest logit: oracles answer nearer ones as ties.
-_TIE = 2.0**-28
 #: Differing strings kept for one length and offset.
 _KEPT_STRINGS = 64
 
@@ -80,8 +79,12 @@ def common_refusal(network: Network, domain: Domain, semantics: str) -> str | No
     readout = domain.readout
     if network.beyond_gpt2:
         return f"bounds are not for {', '.join(network.beyond_gpt2)}"
-    if readout.kind == "value" or semantics != "real":
-        return "bounds are for choices and labels in real arithmetic"
+    if readout.kind == "value":
+        return "bounds are for choices and labels"
+    if semantics not in SEMANTICS:
+        return f"bounds are for {' and '.join(SEMANTICS)}, not {semantics}"
+    if semantics != "real" and network.architecture.attention != "causal":
+        return "bounds in float32 are for causal attention"
     if readout.kind == "argmax" and len(readout.choices) < 2:
         return "bounds need a second choice"
     return None
@@ -122,15 +125,15 @@ class _SumRun(Run):
 class BoxProver:
     """Decides lengths of a domain by boxes, for any program that is a small automaton there."""
 
-    def __init__(self, network: Network, domain: Domain, *, stop: Stop = lambda: False) -> None:
+    def __init__(
+        self, network: Network, domain: Domain, semantics: str = "real", *, stop: Stop = lambda: False
+    ) -> None:
         self.network, self.domain, self.stop = network, domain, stop
         self.form = CellFormat.of(domain.readout, domain.vocabulary)
-        self.stages = CareStages(network, domain.readout, claims_of("real"))(USUAL)
-        self.final = FinalStage(network, domain.readout)
-        head = self.stages.analysis.weights.head
-        self.tie = _TIE * max(1.0, head.absolute * network.architecture.d_model**0.5 + head.shift)
-        if network.norm_final is None:  # what logits can be is known of every set of residual vectors alone
-            self.tie = 0.0
+        claims = claims_of(semantics)
+        # how far float32 can be is worth a closer look once; it is far more than our own rounding
+        self.stages = CareStages(network, domain.readout, claims)(CAREFUL if claims else USUAL)
+        self.final = FinalStage(network, domain.readout, FormErrors(self.stages.analysis))
         self.work = sum_table.work_per_input(network.architecture)
         #: Estimated multiply-adds of one box.
         self.box_work = _BOX_WORK + 3 * network.architecture.d_mlp * network.architecture.d_model**2
@@ -210,13 +213,13 @@ class BoxProver:
         lowest, _, whole = self.final.least(cell, guess, 1, bounds)
         effect = self._effect(sums, centres, cell, whole)
         is_one = bool((cells == cells[0]).all())
-        if is_one and lowest <= self.tie:
+        if is_one and lowest <= 0:
             ends = np.stack([paths.best(effect), paths.best(-effect)])
             drawn, cells = np.concatenate([drawn, ends]), np.concatenate([cells, self._decided(run, ends)[0]])
             is_one = bool((cells == cells[0]).all())
             if is_one and lowest > -_FAR * abs(float(whole.form.centre.min())):
                 lowest = self.final.least(cell, guess, _CELLS, bounds)[0]
-        if is_one and lowest > self.tie:
+        if is_one and lowest > 0:
             self._bounded(run, box, guess, lowest, drawn[:1])
             return []
         if self._is_listable(node, LISTED_WORK):
@@ -270,7 +273,7 @@ class BoxProver:
         ball = float(sums.errors(extent[0])[0])
         size = np.abs(sums.base) + np.abs(centres).sum(axis=0)
         slip = sums.slip + missed @ far + ball + gamma(len(centres) + 4) * size
-        cell = Cell(centre, axes, low, high, slip * (1 + 2.0**-30))
+        cell = Cell(centre, axes, low, high, slip * (1 + 2.0**-30), sums.computed(extent[0]))
 
         def below(directions: Floats) -> Floats:
             """Return lower bounds of directions @ z over the box."""
@@ -313,7 +316,7 @@ class BoxProver:
             return
         cells, margins, bounds = self._decided(run, strings)
         said = np.array(run.answers[int(paths.labels[0])])
-        differs = (self.form.decode(cells, 1) != said).any(axis=1) & (margins > bounds + self.tie)
+        differs = (self.form.decode(cells, 1) != said).any(axis=1) & (margins > bounds)
         for string in strings[differs][: _KEPT_STRINGS - len(run.different)]:
             run.different[tuple(int(a) for a in string)] = None
 

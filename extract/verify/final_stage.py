@@ -15,19 +15,22 @@ from numpy.typing import NDArray
 
 from extract.network import Architecture, Array, Layer, Network, Norm
 from extract.readout import ReadOut
-from extract.verify.affine import Affine, Floats, Map, gamma
+from extract.verify.affine import Affine, Floats, Map, Scalar, gamma
+from extract.verify.form_errors import Computed, FormErrors, MlpForms
 
 #: Symbols that add up to less than this share of a vector's spread are folded into its radius before the last norm.
 _FOLDED_SHARE = 0.01
 #: Cutting is given up after so many pieces if more than this share of the doubt is left.
 _EARLY, _TOO_SLOW = 8, 0.5
-#: Margins of networks without norms must be above this share of the largest logit.
+#: Margins must be above this share of the largest logit, if that is above 1: oracles answer nearer ones as ties.
 _TIE = 2.0**-28
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """Vectors ``centre + axes @ z`` with z between ``low`` and ``high``, off by at most ``slip`` in each coordinate.
+
+    ``computed`` says what is known of computed vectors, where arithmetics are claimed.
 
     Shapes: ``centre``, ``slip`` [d_model]; ``axes`` [d_model, axis]; ``low``, ``high`` [axis].
     """
@@ -37,6 +40,7 @@ class Cell:
     low: Floats
     high: Floats
     slip: Floats
+    computed: Computed | None = None
 
     def form(self) -> Affine:
         """Return the vectors as an affine form, one symbol per axis."""
@@ -52,15 +56,15 @@ class Cell:
         high, low = self.high.copy(), self.low.copy()
         high[axis] = low[axis] = middle
         return (
-            Cell(self.centre, self.axes, self.low, high, self.slip),
-            Cell(self.centre, self.axes, low, self.high, self.slip),
+            Cell(self.centre, self.axes, self.low, high, self.slip, self.computed),
+            Cell(self.centre, self.axes, low, self.high, self.slip, self.computed),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Lower bounds of the decisions' margins over one cell [decision], the form they came from, and the part of each
-    that is linear in the cell's axes [decision, axis]."""
+    """How far the decisions' margins over one cell are at least above what they must exceed [decision], the form the
+    margins came from, and the part of each that is linear in the cell's axes [decision, axis]."""
 
     least: Floats
     form: Affine
@@ -77,32 +81,47 @@ class MlpStage:
         self._into = folded_map(layer.norm_mlp, layer.W_in, layer.b_in)
         self._out = folded_map(None, layer.W_out, layer.b_out)
 
-    def after(self, x: Affine) -> Affine:
-        """Return the residual vectors after the MLP, the symbols of ``x`` first."""
+    @property
+    def sizes(self) -> tuple[Floats, Floats]:
+        """The absolute values of both matrices [out, in], the gain of the norm before multiplied in."""
+        return self._into.sizes, self._out.sizes
+
+    def steps(self, x: Affine) -> MlpForms:
+        """Return what the MLP computes of residual vectors and the stream after it, the symbols of ``x`` first."""
         if not self.is_there:
             d = len(self._shift)
-            return x.plus(Affine(self._shift, np.zeros((d, 0)), np.zeros(d)))
-        z = normalised(x, self.eps) if self.has_norm else x
-        return x.plus(z.mapped(self._into).activated(self.kind).mapped(self._out))
+            return MlpForms(None, None, None, None, x.plus(Affine(self._shift, np.zeros((d, 0)), np.zeros(d))))
+        z, square = normalised(x, self.eps) if self.has_norm else (x, None)
+        hidden = z.mapped(self._into)
+        active = hidden.activated(self.kind)
+        return MlpForms(square, z, hidden, active, x.plus(active.mapped(self._out)))
 
 
-def normalised(x: Affine, eps: float) -> Affine:
-    """Return a layer norm without its gain and shift."""
+def normalised(x: Affine, eps: float) -> tuple[Affine, Scalar]:
+    """Return a layer norm without its gain and shift, and the mean square that it divides by the root of."""
     centred = x.centred()
-    return centred.times(centred.square_mean(eps).inverse_root())
+    square = centred.square_mean(eps)
+    return centred.times(square.inverse_root()), square
 
 
 class FinalStage:
     """The stages after the last layer's attention, as maps with their own rounding."""
 
-    def __init__(self, network: Network, readout: ReadOut) -> None:
+    def __init__(self, network: Network, readout: ReadOut, errors: FormErrors | None = None) -> None:
         self.readout, self.eps = readout, network.architecture.norm_eps
         self.has_final_norm = network.norm_final is not None
         self._mlp = MlpStage(network.layers[-1], network.architecture)
-        self._network = network
+        self._network, self._last = network, len(network.layers) - 1
+        #: The errors of the arithmetics claimed; None for claims about real numbers alone.
+        self.errors = errors if errors is not None and errors.has_claims else None
         sizes = np.abs(network.W_U).astype(np.float64)
         #: Bounds of logits from those of residual vectors, and the share of the largest logit that is a tie.
         self._largest = sizes, float(np.abs(network.b_U).max(initial=0.0))
+        if network.norm_final is not None:
+            gain, offset = (
+                np.abs(part).astype(np.float64) for part in (network.norm_final.weight, network.norm_final.bias)
+            )
+            self._largest = sizes * gain[:, None], float((offset @ sizes + np.abs(network.b_U)).max(initial=0.0))
         self._tie = max(_TIE, 2 * network.tie)
         self._maps: dict[tuple[int, ...], Map] = {}
 
@@ -130,35 +149,57 @@ class FinalStage:
             self._maps[answer] = _with_norm(self._network.norm_final, matrix, sizes, shift, gamma(3) * slips)
         return self._maps[answer]
 
-    def bound(self, x: Affine, answer: tuple[int, ...]) -> Bounds:
-        """Bound the margins of an answer's decisions over a form of residual vectors, or over each of an array."""
+    def bound(self, x: Affine, answer: tuple[int, ...], computed: Computed | None = None) -> Bounds:
+        """Bound the margins of an answer's decisions over a form of residual vectors, or over each of an array, less
+        what they must exceed: the width of ties, and the errors of the arithmetics claimed.
+
+        ``computed`` says where these start; it is needed where any are claimed.
+        """
         n_axes = x.noise.shape[-1]
-        y = self._mlp.after(x)
+        steps = self._mlp.steps(x)
+        y, square = steps.after, None
         if y.centre.ndim == 1:
             y = y.trimmed(n_axes, _FOLDED_SHARE)
         head = self.decisions(answer)
         if self.has_final_norm:
             y = y.centred()
             plain = Map(head.matrix, np.zeros_like(head.shift), head.sizes, np.zeros_like(head.slips), head.roundings)
-            root = y.square_mean(self.eps).inverse_root()
-            product = y.mapped(plain).times(root)
+            square = y.square_mean(self.eps)
+            product = y.mapped(plain).times(square.inverse_root())
             shift = Affine(head.shift, np.zeros((len(head.shift), 0)), head.slips)
             margins = shift.plus(product)
         else:
             margins = y.mapped(head)
-            # oracles answer margins this close to the largest logit as ties
-            top = ((np.abs(y.centre) + y.reach) @ self._largest[0]).max(axis=-1) + self._largest[1]
-            tied = self._tie * np.maximum(top, 1.0)[..., None]
-            margins = Affine(margins.centre, margins.noise, margins.radius + tied)
-        least = margins.centre - margins.reach
-        least = least - gamma(4) * (np.abs(margins.centre) + margins.reach)
+        room = np.asarray(self._tied(y) + self._moved(steps, square, computed))[..., None]
+        least = margins.centre - margins.reach - room
+        least = least - gamma(6) * (np.abs(margins.centre) + margins.reach + room)
         least = np.where(np.isfinite(least), least, -np.inf)
         return Bounds(np.asarray(least), margins, margins.noise[..., :n_axes])
+
+    def _tied(self, y: Affine) -> Floats:
+        """Return the width of ties among the logits of last residual vectors, for each form: every network's own share
+        of a bound of the largest logit."""
+        if self.has_final_norm:  # a normalised vector is no longer than the root of its dimension
+            columns = np.sqrt((self._largest[0] ** 2).sum(axis=0)).max(initial=0.0)
+            top = np.full(y.centre.shape[:-1], columns * len(self._largest[0]) ** 0.5 + self._largest[1])
+        else:
+            top = ((np.abs(y.centre) + y.reach) @ self._largest[0]).max(axis=-1) + self._largest[1]
+        return np.asarray(self._tie * np.maximum(top, 1.0) * (1 + 2.0**-30))
+
+    def _moved(self, steps: MlpForms, square: Scalar | None, computed: Computed | None) -> Floats:
+        """Return how far margins of the arithmetics claimed can be from the real ones, for each form."""
+        if self.errors is None:
+            return np.zeros(())
+        if computed is None:
+            raise ValueError("nothing is known of what the arithmetics claimed have computed so far")
+        after = self.errors.after_mlp(self._last, steps, self._mlp.sizes, computed)
+        return np.asarray(self.errors.room(square, after))
 
     def least(
         self, cell: Cell, answer: tuple[int, ...], max_cells: int, below: Callable[[Floats], Floats]
     ) -> tuple[float, int, Bounds]:
-        """Return a lower bound of all margins over a cell, the pieces it took and the bounds over the whole cell.
+        """Return by how much all margins over a cell are at least above what they must exceed, the pieces it took and
+        the bounds over the whole cell.
 
         ``below(directions)`` bounds ``directions @ z`` from below over all z that occur, [decision, axis] ->
         [decision]; what occurs need not fill the cell. Cutting ends when every piece is positive, or when the first
@@ -182,7 +223,7 @@ class FinalStage:
     def _improved(self, cell: Cell, answer: tuple[int, ...], below: Callable[[Floats], Floats]) -> Bounds:
         """Return the bounds over a cell, their linear part bounded over what occurs where that is better."""
         with np.errstate(all="ignore"):
-            found = self.bound(cell.form(), answer)
+            found = self.bound(cell.form(), answer, cell.computed)
         failing = np.flatnonzero(found.least <= 0)
         if not len(failing) or not np.isfinite(found.least[failing]).all():
             return found

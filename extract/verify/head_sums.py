@@ -8,15 +8,18 @@ weight * (value - t) is at most 0, so that numerator and denominator stay correl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.domain import Domain
 from extract.verify.affine import Floats, gamma
+from extract.verify.form_errors import Computed, FormErrors
 from extract.verify.paths import Paths
 from extract.verify.rounding import Errors
 from extract.verify.stages import Stages, Weighing
-from extract.verify.terms import TokenTerms
+from extract.verify.terms import TokenParts, TokenTerms, cells_of
 
 _SLACK = 1 + 2.0**-30
 #: Passes that tighten the range of a quotient after the first.
@@ -33,7 +36,9 @@ class HeadSums:
     [head, position, letter, d_model], each token's weight, and its weight times value through the output matrix;
     ``fixed_weights`` [head] and ``fixed_values`` [head, d_model] are the template's; ``reach`` [head, d_model] bounds a
     single token's value. ``slip`` [d_model] is the rounding of all of these, relative to the sums of their terms;
-    ``norm`` bounds that of the residual vectors, their mean included.
+    ``norm`` bounds that of the residual vectors, their mean included, which is taken out of all the others where they
+    are ``is_centred``. ``apart`` bounds the distance of a single token's value, before the output matrix, from some
+    vector that is the same for all, as computed and worst over heads.
     """
 
     stages: Stages
@@ -47,6 +52,8 @@ class HeadSums:
     reach: Floats
     slip: Floats
     norm: float
+    is_centred: bool
+    apart: float
 
     @staticmethod
     def of(stages: Stages, terms: TokenTerms, variant: int, n_keys: int) -> HeadSums:
@@ -82,7 +89,7 @@ class HeadSums:
             reach = reach + reach.mean(axis=1, keepdims=True)
         return HeadSums(
             stages, terms, n_keys, base, np.ascontiguousarray(weights), values, fixed_weights, fixed_values,
-            reach * _SLACK, slip * _SLACK, norm,
+            reach * _SLACK, slip * _SLACK, norm, is_centred, _apart(terms.parts.value, h),
         )  # fmt: skip
 
     @property
@@ -120,9 +127,14 @@ class HeadSums:
         """
         smallest = float(least.min())
         faded = 4 * self.n_keys * 2.0**-1022 / smallest if smallest > 0 else np.inf
-        attended = self.stages.attended(0, self.terms.parts, Weighing(self.n_keys, faded=faded))
+        weighing = Weighing(self.n_keys, faded=faded, spread=self.apart)
+        attended = self.stages.attended(0, self.terms.parts, weighing)
         query = self.terms.query
         return self.stages.analysis.add(query.errors, attended, self.norm)
+
+    def computed(self, least: Floats) -> Computed:
+        """Return what is known of the residual vectors as arithmetics other than the real one compute them."""
+        return Computed((0.0, *self.errors(least)[1:]), self.norm, self.norm if self.is_centred else 0.0)
 
     def range(
         self, paths: Paths, centres: Floats, directions: Floats, extent: tuple[Floats, Floats]
@@ -196,6 +208,32 @@ def _over(numerator: Floats, least: float, most: float) -> Floats:
     """Return an upper bound of a numerator's quotient by something between two positive numbers."""
     quotient = np.where(numerator > 0, numerator / least, numerator / most)
     return np.asarray(quotient + 1e-15 * np.abs(quotient))
+
+
+def attended_room(stages: Stages, domain: Domain, length: int, offset: int) -> float:
+    """Return what a real margin must exceed for the arithmetics claimed to decide alike, at every input of a length and
+    offset; for one layer of attention alone, read at one position."""
+    errors = FormErrors(stages.analysis)
+    if not errors.has_claims:
+        return 0.0
+    layout = domain.template.layout(length)
+    read = 0 if domain.readout.at == "first" else len(layout) - 1
+    n_seen = read + 1 if stages.architecture.attention == "causal" else len(layout)
+    alphabet = np.array(domain.alphabet)
+    terms = TokenTerms(TokenParts(stages, cells_of(layout, alphabet), offset), alphabet, layout, n_seen, read)
+    whole = np.full(stages.n_heads, 1.0)  # our own weights are not what is claimed
+    found = [HeadSums.of(stages, terms, variant, n_seen).computed(whole) for variant in range(terms.n_variants)]
+    return max(float(errors.room(None, at)) for at in found)
+
+
+def _apart(values: NDArray[Any], n_heads: int) -> float:
+    """Return the largest distance of values [head * d_head, cell] from the middle of their head's, worst over heads.
+
+    Under any weights their root mean square distance from their mean is at most that from any vector.
+    """
+    heads = values.astype(np.float64).reshape(n_heads, -1, values.shape[1])
+    moved = heads - (heads.max(axis=2, keepdims=True) + heads.min(axis=2, keepdims=True)) / 2
+    return float(np.sqrt((moved * moved).sum(axis=1)).max(initial=0.0)) * (1 + 2.0**-20)
 
 
 def _n_letters(terms: TokenTerms) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from extract.domain import Domain
 from extract.network import Network
 from extract.verify.bounded import Bounded, Floats
+from extract.verify.stages import SEMANTICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,8 @@ def why_not(network: Network, domain: Domain, semantics: str) -> str | None:
         return f"{a.n_heads} heads have a denominator each, expected one head"
     if readout.at not in ("last", "first") or readout.kind not in ("argmax", "multilabel"):
         return f"the read-out is {readout.kind} at {readout.at}, expected argmax or multilabel at one position"
-    if semantics != "real":
-        return f"the semantics is {semantics}, expected real"
+    if semantics not in SEMANTICS:
+        return f"the semantics is {semantics}, expected {' or '.join(SEMANTICS)}"
     return None
 
 

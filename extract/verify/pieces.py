@@ -10,6 +10,7 @@ import numpy as np
 
 from extract.verify.affine import Affine, Floats
 from extract.verify.final_stage import FinalStage
+from extract.verify.form_errors import Computed
 
 #: Symbols kept in a form before it is cut, and pieces of one form at most.
 _SYMBOLS, _PIECES = 36, 32
@@ -21,22 +22,27 @@ _BATCH = 64
 _EARLY, _TOO_SLOW = 3, 0.4
 
 
-def least_margins(final: FinalStage, forms: Affine, answer: tuple[int, ...], tie: float) -> Floats:
-    """Return a lower bound of all margins of an answer over each form; pieces are cut until each is above ``tie`` and
-    some more, or there are too many. Shapes: ``forms`` [form, d_model]; answer [form]."""
+def least_margins(
+    final: FinalStage, forms: Affine, answer: tuple[int, ...], computed: Computed | None = None
+) -> Floats:
+    """Return by how much all margins of an answer are at least above what they must exceed, over each form; pieces are
+    cut until each is so and some more, or there are too many. Shapes: ``forms`` [form, d_model]; answer [form].
+
+    ``computed`` holds for all forms.
+    """
     n = len(forms.centre)
     is_known = np.isfinite(forms.centre).all(axis=1) & np.isfinite(forms.radius).all(axis=1)
     is_known &= np.isfinite(forms.noise).all(axis=(1, 2))
     least = np.where(is_known, np.inf, -np.inf)
     owner = np.flatnonzero(is_known)
     pieces, n_pieces, start = forms[owner].compacted(_SYMBOLS), np.ones(n, dtype=np.int64), np.full(n, np.nan)
-    needed = np.full(n, tie)
+    needed = np.zeros(n)
     level = 0
     while len(owner):
-        found, middle = _bounds(final, pieces, answer)
+        found, middle = _bounds(final, pieces, answer, computed)
         if not level:
             start[owner] = found
-            needed[owner] = np.maximum(tie, _ROOM * middle)
+            needed[owner] = np.maximum(0.0, _ROOM * middle)
         is_over = found > needed[owner]
         np.minimum.at(least, owner[is_over], found[is_over])
         left = np.flatnonzero(~is_over)
@@ -52,9 +58,11 @@ def least_margins(final: FinalStage, forms: Affine, answer: tuple[int, ...], tie
     return least
 
 
-def _bounds(final: FinalStage, forms: Affine, answer: tuple[int, ...]) -> tuple[Floats, Floats]:
+def _bounds(
+    final: FinalStage, forms: Affine, answer: tuple[int, ...], computed: Computed | None
+) -> tuple[Floats, Floats]:
     """Return the least margin over each form, and the least margin at its centre, about."""
-    parts = [final.bound(forms[i : i + _BATCH], answer) for i in range(0, len(forms.centre), _BATCH)]
+    parts = [final.bound(forms[i : i + _BATCH], answer, computed) for i in range(0, len(forms.centre), _BATCH)]
     least = np.concatenate([part.least.min(axis=1) for part in parts])
     return least, np.concatenate([part.form.centre.min(axis=1) for part in parts])
 

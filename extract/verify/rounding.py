@@ -171,14 +171,15 @@ class Analysis:
             result.append(self._guard(a, z, real_norm + e))
         return tuple(result)
 
-    def linear(self, i: int, norms: LinearNorms, x_norm: Scalar) -> Scalar:
+    def linear(self, i: int, norms: LinearNorms, x_norm: Scalar, terms: Scalar | None = None) -> Scalar:
         """Rounding of arithmetic i in x @ W + b alone; ``x_norm`` bounds its computed x.
 
         A layer norm's gain and shift before the map, if any, are inside ``norms``: applied to x, or multiplied into W
-        and b beforehand at one more rounding of each entry than W has (n_terms + 2 of the shift).
+        and b beforehand at one more rounding of each entry than W has (n_terms + 2 of the shift). ``terms`` bounds the
+        2-norm of the sums of absolute products |x| @ |W| (None: by the norms of both).
         """
         a = self.arithmetics[i]
-        size = norms.absolute * x_norm + norms.shift
+        size = (norms.absolute * x_norm if terms is None else terms) + norms.shift
         # what underflows: n_terms products for every output, and so many entries of W times x
         lost = norms.n_terms * norms.n_out * a.tiny * (1 + larger(1.0, x_norm))
         error = gamma(norms.n_terms + 4, a.unit) * size + lost
@@ -251,15 +252,24 @@ class Analysis:
         rounding = gamma(2 * self.weights.d_mlp + 16, self._unit)
         return np.sqrt(measured * measured + rounding * whole * whole) * self._widen + 1e-3 * whole
 
-    def mlp(self, layer: LayerNorms, errors: Errors, x_norm: Scalar, h_norm: Scalar, slope: Scalar | None) -> Errors:
+    def mlp(
+        self, layer: LayerNorms, errors: Errors, x_norm: Scalar, h_norm: Scalar, slope: Scalar | None,
+        terms: tuple[Scalar, Scalar] | None = None,
+    ) -> Errors:  # fmt: skip
         """Error of W_out f(W_in x): the derivative times the error of x, plus every stage's own rounding.
 
-        ``slope`` is a measured bound of the derivative at our own activations (None: the bound over all of them).
+        ``slope`` is a measured bound of the derivative at our own activations (None: the bound over all of them);
+        ``terms`` bound the sums of absolute products of the real x with W_in and of the real f(W_in x) with W_out, as
+        2-norms (None: by the norms).
         """
         high = max(SLOPES[self.weights.activation][1], -SLOPES[self.weights.activation][0])
         roundings, curvature = ROUNDINGS[self.weights.activation], CURVATURES[self.weights.activation]
         product = layer.mlp_in.spectral * layer.mlp_out.spectral
-        hidden = [self.linear(i, layer.mlp_in, x_norm + errors[0] + e) for i, e in enumerate(errors)]
+        into, out_of = (None, None) if terms is None else terms
+        hidden = []
+        for i, e in enumerate(errors):
+            size_in = None if into is None else into + layer.mlp_in.absolute * e
+            hidden.append(self.linear(i, layer.mlp_in, x_norm + errors[0] + e, size_in))
         moved = [layer.mlp_in.spectral * e + f for e, f in zip(errors, hidden, strict=True)]
         result = []
         for i, a in enumerate(self.arithmetics):
@@ -268,7 +278,8 @@ class Analysis:
                 bound = np.minimum(bound, slope + curvature * (moved[0] + moved[i]) * product)
             size = h_norm * self._widen + moved[0] + moved[i]
             inner = high * hidden[i] + roundings * a.unit * size + self.weights.d_mlp * a.tiny
-            out = self.linear(i, layer.mlp_out, size)
+            size_out = None if out_of is None else out_of + layer.mlp_out.absolute * (high * moved[i] + inner)
+            out = self.linear(i, layer.mlp_out, size, size_out)
             result.append(self._guard(a, bound * errors[i] + layer.mlp_out.spectral * inner + out, size))
         return tuple(result)
 

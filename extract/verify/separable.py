@@ -33,8 +33,10 @@ from extract.progress import Progress
 from extract.verify.care import CAREFUL, CareStages
 from extract.verify.cells import CellFormat
 from extract.verify.counterexamples import ask, minimised
+from extract.verify.head_sums import attended_room
 from extract.verify.margin_tables import Decisions, MarginTables, why_not
 from extract.verify.plain import StagesForward, decide_inputs
+from extract.verify.stages import Stages, claims_of
 from extract.verify.worst_margin import ClassOfInputs, Judged
 
 __all__ = ["ASSUMPTIONS", "decide", "why_not"]
@@ -62,10 +64,18 @@ class _Found:
 class _Decision:
     """One program against one network: what is known so far."""
 
-    def __init__(self, program: Program, network: Network, domain: Domain, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, program: Program, network: Network, domain: Domain, stages: Stages, stop: Callable[[], bool]
+    ) -> None:
         self.program, self.network, self.domain, self.stop = program, network, domain, stop
+        self.stages, self.room = stages, 0.0
         self.reasons: list[str] = []
         self._graphs: dict[int, ProgramGraph | NotReadable] = {}
+
+    def why(self, semantics: str) -> str:
+        """Return why inputs are undecided."""
+        what = "our own rounding errors" if semantics == "real" else "the rounding errors that the claim allows for"
+        return "; ".join(dict.fromkeys(self.reasons)) or f"margins are within the bound of {what}"
 
     def classes(self, length: int, offset: int) -> Iterator[_Found]:
         """Decide every class of one length at one offset."""
@@ -77,6 +87,8 @@ class _Decision:
             return
         with np.errstate(all="ignore"):
             tables = MarginTables(self.network, self.domain, length, offset)
+            room = attended_room(self.stages, self.domain, length, offset)
+        self.room = max(self.room, room)
         for cells in graph.answers:
             inputs = graph.inputs_with(cells)
             with np.errstate(all="ignore"):
@@ -86,7 +98,7 @@ class _Decision:
                     self.reasons.append("stopped before all classes were decided")
                     return
                 with np.errstate(all="ignore"):  # what overflows has infinite errors, and is undecided
-                    found = self._class(tables, inputs, decisions, length, offset, cells, variant)
+                    found = self._class(tables, inputs, decisions, length, offset, cells, variant, room)
                 if found is not None:
                     yield found
 
@@ -107,13 +119,16 @@ class _Decision:
         offset: int,
         cells: tuple[int, ...],
         variant: int,
+        room: float,
     ) -> _Found | None:
         query = None if tables.query_letter is None else self.domain.alphabet[variant]
         known = decisions if decisions is not None else tables.argmax_decisions(0)
         part = ClassOfInputs(tables, inputs, length, variant, known)
         if not part.size:
             return None
-        judged = part.judge() if decisions is not None else Judged(0, 0, part.size, float("inf"), 0.0, part.any_input())
+        judged = Judged(0, 0, part.size, float("inf"), 0.0, part.any_input())
+        if decisions is not None:
+            judged = part.judge(room)
         tally = Tally(judged.agree, judged.disagree, judged.undecided, judged.margin)
         return _Found(AnswerClass(length, offset, query, cells, tally), judged.slack, judged.doubtful)
 
@@ -124,23 +139,23 @@ def decide(
     domain: Domain,
     oracle: Oracle,
     *,
+    semantics: str = "real",
     progress: Progress,
     stop: Callable[[], bool] = lambda: False,
 ) -> Verdict:
     """Decide whether a program equals a separable network on every input of the domain.
 
     Assumes: ``why_not`` gives no reason against it.
-    Ensures: certified only if every class has a proved positive least margin; the counts of agreeing, differing and
-             undecided inputs add up to the domain exactly. Differing inputs are counted as far as a class splits;
-             counterexamples are replayed through oracle and reference interpreter, the first made small, then those
-             found.
+    Ensures: certified only if every class has a proved least margin, positive and above the errors of every arithmetic
+             that the semantics is about; the counts of agreeing, differing and undecided inputs add up to the domain
+             exactly. Differing inputs are counted as far as a class splits; counterexamples are replayed through
+             oracle and reference interpreter, the first made small, then those found.
     Raises:  DomainError if the domain's inputs have no exact count.
     Cost:    per class one small dynamic program, whatever the number of inputs; ``stop`` is asked before each.
     """
-    decision, witness = _Decision(program, network, domain, stop), _Witness(program, network, domain, oracle)
-    classes: list[AnswerClass] = []
-    regions: list[Region] = []
-    examples: list[Counterexample] = []
+    stages = CareStages(network, domain.readout, claims_of(semantics))(CAREFUL)
+    decision, witness = _Decision(program, network, domain, stages, stop), _Witness(program, stages, domain, oracle)
+    classes, regions, examples = list[AnswerClass](), list[Region](), list[Counterexample]()
     total, slack, n_done = Tally(), 0.0, 0
     for offset in domain.offsets:
         for length in domain.lengths:
@@ -167,16 +182,16 @@ def decide(
         classes = [replace(c, tally=_without_differences(c.tally)) for c in classes]
         regions = [replace(r, tally=_without_differences(r.tally)) for r in regions]
         total = _without_differences(total)
+    bounds = max(slack, decision.room), decision.room
     certificate = Certificate(
-        program, "separable", "real", tuple(regions), total, slack, 0.0, (), 0, ASSUMPTIONS, tuple(classes)
+        program, "separable", semantics, tuple(regions), total, *bounds, (), 0, ASSUMPTIONS, tuple(classes)
     )
     if examples:
         examples.sort(key=lambda e: (domain.offsets.index(e.offset), len(e.tokens), domain.rank(e.tokens)))
         return Refuted((minimised(program, oracle, examples[0]), *examples), certificate)
     if total.agree == domain.size and least > 0:
         return Certified(certificate)
-    reasons = "; ".join(dict.fromkeys(decision.reasons)) or "margins are within the bound of our own rounding errors"
-    return Unknown(f"{total.undecided} of {domain.size} inputs are undecided: {reasons}", certificate)
+    return Unknown(f"{total.undecided} of {domain.size} inputs are undecided: {decision.why(semantics)}", certificate)
 
 
 def _without_differences(tally: Tally) -> Tally:
@@ -186,9 +201,9 @@ def _without_differences(tally: Tally) -> Tally:
 class _Witness:
     """Asks both sides an input, and believes a difference only where the model's margin is far above rounding."""
 
-    def __init__(self, program: Program, network: Network, domain: Domain, oracle: Oracle) -> None:
+    def __init__(self, program: Program, stages: Stages, domain: Domain, oracle: Oracle) -> None:
         self._program, self._domain, self._oracle = program, domain, oracle
-        self._stages = StagesForward(CareStages(network, domain.readout, ())(CAREFUL))
+        self._stages = StagesForward(stages)
         self._form = CellFormat.of(domain.readout, domain.vocabulary)
 
     def ask(self, letters: tuple[int, ...], offset: int) -> list[Counterexample]:

@@ -290,9 +290,13 @@ def _root(square: Scalar) -> Scalar:
     return np.sqrt(square) if isinstance(square, np.ndarray) else math.sqrt(square) if square >= 0 else math.nan
 
 
+#: What a claim can quantify over: the real function of the weights, and float32 in any order of summation beside it.
+SEMANTICS = ("real", "f32-any-order")
+
+
 def claims_of(semantics: str) -> tuple[Arithmetic, ...]:
     """Return the arithmetics a semantics quantifies over beside our own: none for ``real``."""
     return (FLOAT32,) if semantics != "real" else ()
 
 
-__all__ = ["Projections", "Stages", "Stream", "Weighing", "claims_of"]
+__all__ = ["SEMANTICS", "Projections", "Stages", "Stream", "Weighing", "claims_of"]

@@ -125,7 +125,7 @@ class ContextProver(BoxProver):
     ) -> list[Box] | None:
         """Count the last states whose margins of an answer are positive as decided; return the rest of the box, None if
         it is nearly all of it."""
-        is_sure = least > self.tie
+        is_sure = least > 0
         decided = sum(n for n, sure in zip(context.counts(), is_sure, strict=True) if sure)
         if decided == box.node.size:
             self._bounded(run, box, answer, float(least.min()), box.paths.sample(1, _SEED))
@@ -156,15 +156,15 @@ class ContextProver(BoxProver):
         for position in range(len(tables.depths)):
             middle = tables.over(context, position)
             n_symbols = middle.noise.shape[2]
-            after = self._mlp.after(middle)
-            z = normalised(after, self._eps)
+            after = self._mlp.steps(middle).after
+            z, _ = normalised(after, self._eps)
             x = after.compacted(n_symbols + _FURTHER)
             parts.append(self._second.projected(z, n_symbols))
             if not all(np.isfinite(part.reach).all() for part in (parts[-1].key, parts[-1].value)):
                 return np.full(n_ends, -np.inf), None
         y = self._second.attended(context, tables.depths, parts, x, z)
         attention = self._second.attention(context.visits(), tables.depths, parts, z)
-        return least_margins(self.final, y, answer, self.tie), attention
+        return least_margins(self.final, y, answer), attention
 
 
 def why_not(network: Network, domain: Domain, semantics: str) -> str | None:
@@ -181,6 +181,8 @@ def why_not(network: Network, domain: Domain, semantics: str) -> str | None:
         or not network.norm_final
     ):
         return "bounds for two layers are for layer norms before every part"
+    if semantics != "real":
+        return "bounds for two layers are in real arithmetic"
     return common_refusal(network, domain, semantics)
 
 
@@ -188,7 +190,7 @@ def prover_for(network: Network, domain: Domain, semantics: str, stop: Stop) -> 
     """Return what decides the lengths of a network's domain by boxes, or say why nothing does."""
     if network.architecture.n_layers == 2:
         return why_not(network, domain, semantics) or ContextProver(network, domain, stop=stop)
-    return refusal(network, domain, semantics) or BoxProver(network, domain, stop=stop)
+    return refusal(network, domain, semantics) or BoxProver(network, domain, semantics, stop=stop)
 
 
 __all__ = ["ContextProver", "prover_for", "why_not"]

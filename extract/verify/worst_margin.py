@@ -186,23 +186,23 @@ class ClassOfInputs:
             return np.zeros(len(states))
         return np.asarray(values[depth][0][np.maximum(states, 0), decision])
 
-    def judge(self) -> Judged:
-        """Decide the class: proved to agree with a margin, or counted as far as splitting goes."""
+    def judge(self, room: float = 0.0) -> Judged:
+        """Decide the class: proved to agree with a margin above ``room``, or counted as far as splitting goes, an input
+        that differs by margins as far below 0."""
         if self.terms.value.shape[2] == 0:
             return Judged(self.size, 0, 0, np.inf, 0.0, None)
         least = float(self.least_margins().min())
         for share in _SHARES:
             t = least * share
-            if t > 0 and self.is_above(t):
+            if t > room and self.is_above(t):
                 return Judged(self.size, 0, 0, t, least - t, None)
-        agree, disagree = self._split()
+        agree, disagree = self._split(room) if np.isfinite(room) else (0, 0)
         agree = 0 if agree == self.size else agree  # signs without a margin are no proof that can be checked
         return Judged(agree, disagree, self.size - agree - disagree, np.inf, 0.0, self.worst_input())
 
-    def _split(self) -> tuple[int, int]:
+    def _split(self, room: float) -> tuple[int, int]:
         """Count inputs proved to agree and to differ, prefix by prefix, shortest first, within the budget."""
-        product = self._product(0.0)
-        low, high = self._steps(product.low), self._steps(-product.high)
+        low, high = self._steps(self._product(room).low), self._steps(-self._product(-room).high)
         lows, highs = ([v for v, _ in self._all_least(_Steps(s.letters, 0 * s.constant), None)] for s in (low, high))
         states, n = np.zeros(1, dtype=np.int64), len(low.constant)
         sums = [low.constant[None], high.constant[None]]

@@ -21,6 +21,7 @@ from extract.check.attended import Attended
 from extract.check.boxes import BoxCheck, is_bounded
 from extract.check.forward import DOUBLE, Forward
 from extract.check.layered import Layered
+from extract.check.margins import decisions
 from extract.check.program import parse
 from extract.check.promise import Totals
 from extract.check.reader import Unreadable, read_network
@@ -32,8 +33,9 @@ from extract.lang.machine import program_machine
 from extract.lang.syntax import parse_program
 from extract.lang.terms import Program
 from extract.model.forward import Forward as PlainForward
-from extract.network import Network
+from extract.network import Network, NormKind
 from extract.verify import box_proof, two_layers
+from extract.verify.affine import Affine
 from extract.verify.box_proof import BoxProver, BoxResult
 from extract.verify.boxes import Node, Split
 from extract.verify.final_stage import FinalStage
@@ -335,7 +337,7 @@ def test_decisions_are_differences_and_what_they_are_made_of(seed: int, tmp_path
     n = len(task.choices)
     for own in range(n):
         labels = [int(i % 2 == own % 2) for i in range(n)]
-        columns, sizes, shift = check._decisions(labels if is_set else [int(task.output_codes[task.choices[own]])])
+        columns, sizes, shift = decisions(task, w, labels if is_set else [int(task.output_codes[task.choices[own]])])
         others = [i for i in range(n) if i != own]
         signs = np.where(np.array(labels) > 0, 1.0, -1.0)
         assert (columns == (chosen * signs if is_set else chosen[:, [own]] - chosen[:, others])).all()
@@ -354,12 +356,28 @@ def test_what_the_checker_evaluates_by_prefixes_is_causal(tmp_path: Path) -> Non
         forward.logits(np.zeros((1, 3), np.int32), 0, 0)
 
 
-def test_margins_decided_are_above_what_counts_as_a_tie() -> None:
-    """The width of a tie is a share of the largest logit: the prover's is one of a bound of all logits."""
+@pytest.mark.parametrize("norm", ["layernorm", "none"])
+def test_margins_decided_are_above_what_counts_as_a_tie(norm: NormKind) -> None:
+    """The width of a tie is a share of the largest logit, one of a bound of all logits; it is taken off in one place,
+    the final stage, whatever the network's norms, so that what is positive there is decided."""
     for seed in range(6):
-        network = random_network(seed, 1, 8, 2, 5, 12, tied=False)
+        network = random_network(seed, 1, 8, 2, 5, 12, tied=False, norm=norm)
         network = replace(network, W_U=network.W_U * np.float32(1000))
         domain = make_domain(min_length=4, max_length=4)
         prompts = domain.render(domain.tokens(4, 0, domain.size_at(4))).astype(np.int64)
         logits = PlainForward(network).logits(torch.from_numpy(prompts), 0, domain.read_positions(4))
-        assert BoxProver(network, domain).tie >= 4 * network.tie * float(logits.abs().max()) > 4 * network.tie
+        final, rng = BoxProver(network, domain).final, np.random.default_rng(seed)
+        x = rng.normal(0, 1, 8)
+        for vector in (x, 30 * x):
+            form = Affine(vector, np.zeros((8, 1)), np.zeros(8))
+            steps = final._mlp.steps(form)
+            width = float(final._tied(steps.after))
+            if norm == "layernorm":
+                assert width >= 4 * network.tie * float(logits.abs().max()) > 4 * network.tie
+            else:
+                top = float(np.abs(steps.after.centre @ network.W_U.astype(np.float64)).max())
+                assert width >= 4 * network.tie * max(top, 1.0)
+            found = final.bound(form, (0,))
+            margins = found.form.centre - found.form.reach
+            assert (found.least <= margins - width * (1 - 1e-9)).all()
+            assert (found.least >= margins - width * (1 + 1e-6) - 1e-9 * np.abs(margins)).all()

@@ -11,9 +11,10 @@ import pytest
 from extract.check import spans
 from extract.check.attended import Attended
 from extract.check.forward import Forward
+from extract.check.margins import Margins
 from extract.check.reader import Unreadable, read_network
 from extract.check.slices import whole_slice
-from extract.check.spans import Form, Margins
+from extract.check.spans import Form
 from extract.check.weights import Weights
 from tests.networks import random_network, write_gpt2
 from tests.soundness.test_box_bounds import checked_case

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from extract.check.forward import Forward
+from extract.check.margins import Margins
 from extract.check.reader import read_network
-from extract.check.spans import Margins
 from extract.verify.box_proof import BoxProver, _SumRun
 from extract.verify.final_stage import Cell, FinalStage
 from tests.networks import random_network, write_gpt2
