@@ -174,6 +174,11 @@ class Margins:
         self.largest = np.abs(weights.W_U), float(np.abs(weights.b_U).max())
         self.head = after_norm(gain_of(weights.norm_final, d), columns, sizes, shift)
 
+    def width(self, n_axes: int) -> int:
+        """Return how many numbers a form of so many symbols needs here, about."""
+        hidden, d = (int(n) for n in self.mlp.into[0].shape)
+        return (3 * n_axes + hidden) * max(d, hidden)
+
     def of(self, x: Form) -> Form:
         """Return the margins over a form of residual vectors; its symbols come first."""
         y = self.mlp.after(x)
