@@ -16,7 +16,7 @@ import numpy as np
 
 from extract.check.answers import Model
 from extract.check.attended import Attended
-from extract.check.forward import Forward
+from extract.check.forward import DOUBLE, Forward
 from extract.check.language import Ints
 from extract.check.layered import Layered
 from extract.check.memory import Remembering
@@ -130,9 +130,11 @@ class BoxCheck:
         self.directions = before
 
     def _ranges(self, made: Divided) -> CellRanges | None:
-        """Return the ranges of a division's cells; None where the query is not one token or weights may vanish."""
+        """Return the ranges of a division's cells; None where arithmetic is not real, the query is not
+        one token or weights may vanish."""
         letters = [-1] if self.query is None else made.part.letters(self.query)
-        if len(letters) != 1 or len(self.model.forward.weights.layers) != 1:
+        is_plain = len(self.model.forward.weights.layers) == 1 and self._forward.unit == DOUBLE
+        if len(letters) != 1 or not is_plain:
             return None
         with np.errstate(all="ignore"):
             try:

@@ -38,7 +38,7 @@ Stop = Callable[[], bool]
 MAX_BOXES, _MAX_REFUTED_BOXES = 6000, 1000
 #: Boxes after which what is left of one layer is divided by partial sums, or half of fewer allowed but not fewer than
 #: so many; and the multiply-adds that may take.
-_BOXES_BEFORE_SUMS, _FEW_BOXES, _SUMS_WORK = 256, 16, 40_000_000_000
+_BOXES_BEFORE_SUMS, _FEW_BOXES, _SUMS_WORK = 160, 16, 40_000_000_000
 #: Multiply-adds spent on listing one box, and on boxes so small that bounding them first is not worth it.
 LISTED_WORK, SMALL_WORK = 200_000_000, 2_000_000
 _LISTED_STRINGS = 200_000
@@ -214,7 +214,8 @@ class BoxProver:
     def _divided(self, run: Run, box: Box, work: int) -> int:
         """Divide a box's strings by partial sums instead, and keep that where it leaves less undecided; return the
         multiply-adds it took."""
-        if not isinstance(run, _SumRun):
+        # the ranges of cells carry the errors of real arithmetic only
+        if not isinstance(run, _SumRun) or len(self.stages.analysis.arithmetics) > 1:
             return 0
         label = int(box.paths.labels[0])
 
