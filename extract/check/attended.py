@@ -7,6 +7,7 @@ both are sums of one term per letter, so their ranges over a slice are longest p
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,24 @@ _UP = 1 + 1e-9
 
 def _gamma(n: int) -> float:
     return 1.01 * n * DOUBLE
+
+
+class Range(NamedTuple):
+    """Residual vectors ``centre + axes @ z`` of a slice, z from ``low`` to ``high``, off by at most ``slip``.
+
+    ``below(directions)`` bounds ``directions @ z`` from below, [form, axis] to [form]. ``middles`` [head, d_model] are
+    the outputs that the centre is made of; ``least`` and ``most`` [head] bound the sums of weights.
+    """
+
+    centre: Floats
+    axes: Floats
+    low: Floats
+    high: Floats
+    slip: Floats
+    below: Callable[[Floats], Floats]
+    middles: Floats
+    least: Floats
+    most: Floats
 
 
 class Attended:
@@ -112,9 +131,8 @@ class Attended:
         value = self.value[:, places, strings].sum(axis=2) + self.rest_value[:, None]
         return np.asarray(self.base + (value / weight[..., None]).sum(axis=0))
 
-    def over(self, strings: Slice) -> tuple[Floats, Floats, Floats, Floats, Floats, Callable[[Floats], Floats]]:
-        """Return what ``Margins.least`` needs of a slice: centre, axes, the range along each, slip, and lower bounds of
-        linear forms.
+    def over(self, strings: Slice, first: Floats | None = None) -> Range:
+        """Return what ``Margins`` needs of a slice; the first axes span the columns of ``first`` if there are any.
 
         Raises:  Unreadable where weights may vanish.
         """
@@ -131,6 +149,7 @@ class Attended:
         if not ((least > 1e-200).all() and (lost < 0.01).all()):
             raise Unreadable("attention weights vanish or are too uncertain")
         axes = np.linalg.svd(self.rows(strings.drawn(64)) - centre)[2].T
+        axes = axes if first is None else np.linalg.qr(np.column_stack([first, axes]))[0]
         moved = float((2.1 * lost * self.longest).sum())
         far = self.far.sum(axis=0) + np.abs(middles).sum(axis=0)
         apart = np.abs(np.eye(len(axes)) - axes @ axes.T) + _gamma(len(axes) + 6) * (np.abs(axes) @ np.abs(axes.T))
@@ -147,7 +166,8 @@ class Attended:
             rough = _gamma(2 * len(axes) + 12) * (far @ (np.abs(axes) @ np.abs(directions.T)))
             return np.asarray(lowest(axes @ directions.T) - rough)
 
-        return centre, axes, np.minimum(lowest(axes), 0.0), np.maximum(-lowest(-axes), 0.0), slip, below
+        low, high = np.minimum(lowest(axes), 0.0), np.maximum(-lowest(-axes), 0.0)
+        return Range(centre, axes, low, high, slip, below, middles, least, most)
 
     def _highest(self, strings: Slice, middles: Floats, directions: Floats, least: Floats, most: Floats) -> Floats:
         """Return upper bounds of directions.T @ sum of outputs less middles. Shapes: [d_model, form]; [form]."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from extract.check.reader import Unreadable
 from extract.check.single import Start
 from extract.check.slices import Slice, answering, whole_slice
 from extract.check.spec import Task
-from extract.check.weights import Weights
+from extract.check.sums import CellRanges, Divided
+from extract.check.weights import Floats, Weights
 
 _MOST_NODES, _MOST_LISTED, _PIECES, _DEEPEST = 100_000, 1 << 20, 64, 400
 
@@ -50,6 +52,7 @@ class BoxCheck:
         self.margins: dict[tuple[int, ...], Margins] = {}
         self.attended: dict[int, tuple[Attended, Start | None]] = {}
         self.layered: Layered | None = None
+        self.directions: list[Floats] = []
         forward = model.forward
         # inputs are evaluated one by one where attention looks ahead; the bounds are those of the same parts
         self._forward = Forward(forward.weights)
@@ -89,6 +92,9 @@ class BoxCheck:
             self.reject(node[1] == str(size), f"leaf {self.n_leaves} holds {size} inputs, not {node[1]}")
             self.leaf(node, part, said, size)
             return
+        if kind == "s":
+            self.divided(node, part, said, depth)
+            return
         found, total = set[tuple[int, ...]](), 0
         for key, child in node[{"a": 1, "p": 2, "c": 5, "e": 3}[kind] :]:
             side = self.side(kind, key)
@@ -100,6 +106,42 @@ class BoxCheck:
                 total += inside.size()
                 self.node(child, inside, list(side) if kind == "a" else said, depth + 1)
         self.reject(total == size, f"the children of a split hold {total} of {size} inputs")
+
+    def divided(self, node: list[Any], part: Slice, said: list[int] | None, depth: int) -> None:
+        """Check strings divided by partial sums: the parts that have one answer, then what is left over."""
+        made, before = Divided(node, part, len(self._forward.weights.W_U)), self.directions
+        children = dict(node[4:])
+        fits = len(children) == len(node[4:]) and set(children) == {int(side) for side in np.unique(made.sides)}
+        self.reject(fits and min(children) >= -1, "the sides of a division are not those of its cells")
+        self.reject(int(made.counts.sum()) == part.size(), "the cells of a division do not hold its inputs")
+        self.directions = [made.direction, *before]
+        ranges = self._ranges(made)
+        for side, child in node[4:] if fits else []:
+            inside = made.inside(side)
+            if inside is None:
+                raise ValueError("a side of a division is empty")
+            if side < 0:
+                self.node(child, inside, said, depth + 1)
+                continue
+            self.n_leaves, size, cells = self.n_leaves + 1, made.size(side), np.flatnonzero(made.sides == side)
+            self.reject(child[:2] == ["b", str(size)] and len(child) == 4, f"leaf {self.n_leaves} holds {size} inputs")
+            margins = self._margins([self.code(cell) for cell in child[3]])
+            bounded = partial(ranges.bounded, cells, margins) if ranges is not None else lambda: False
+            self.leaf(child, inside, said, size, bounded)
+        self.directions = before
+
+    def _ranges(self, made: Divided) -> CellRanges | None:
+        """Return the ranges of a division's cells; None where arithmetic is not real, the query is not
+        one token or weights may vanish."""
+        letters = [-1] if self.query is None else made.part.letters(self.query)
+        is_plain = len(self.model.forward.weights.layers) == 1 and self._single is None
+        if len(letters) != 1 or not is_plain:
+            return None
+        with np.errstate(all="ignore"):
+            try:
+                return CellRanges(self._attended(letters[0])[0], made, np.array(self.directions).T)
+            except Unreadable:
+                return None
 
     def code(self, cell: Any) -> int:
         """Return the code of a cell of an answer as the tree writes it."""
@@ -131,8 +173,10 @@ class BoxCheck:
             raise ValueError("a count of letters is out of range")
         return part.counting([self.letter(a) for a in letters], start, stop, cut, side[0] == 1)
 
-    def leaf(self, node: list[Any], part: Slice, said: list[int] | None, size: int) -> None:
-        """Check a leaf and add its counts."""
+    def leaf(
+        self, node: list[Any], part: Slice, said: list[int] | None, size: int, bounded: Callable[[], bool] | None = None
+    ) -> None:
+        """Check a leaf and add its counts; ``bounded`` says whether our bounds confirm its answer."""
         if said is None:
             raise ValueError("a leaf is not below a split by the program's answers")
         if node[0] == "o":
@@ -148,7 +192,7 @@ class BoxCheck:
         cells, margin, bound, _ = self.model.answers(drawn, self.offset, drawn)
         fits = bool((cells == answer).all() and least <= float((margin + 2 * bound).min()))
         self.reject(fits, f"leaf {self.n_leaves} holds inputs of another answer or of a smaller margin")
-        if fits and not self.bounded(part, answer, *node[4:]):
+        if fits and not (bounded or partial(self.bounded, part, answer, *node[4:]))():
             self.unproved.append(f"{self.place}, leaf {self.n_leaves}")
         self.sums[0 if answer == said else 1] += size
         self.least = min(self.least, least)
@@ -160,13 +204,13 @@ class BoxCheck:
         if size > _MOST_LISTED:
             raise Unreadable(f"{self.place}: a leaf lists {size} inputs")
         agree = differ = doubtful = 0
-        least = math.inf
+        margins = [np.zeros(0)]
         for tokens in np.array_split(self.task.alphabet[part.all()], size // 4096 + 1):
             cells, margin, bound, _ = self.model.answers(tokens, self.offset, tokens)
             same, sure = (cells == said).all(axis=1), margin > bound
             agree, differ = agree + int((same & sure).sum()), differ + int((~same & sure).sum())
             doubtful += int((~(margin > 1000 * bound + 1e-6)).sum())
-            least = min(least, float((margin + 2 * bound)[sure].min(initial=math.inf)))
+            margins.append(margin + 2 * bound)
         fits = (
             node[2] <= agree
             and node[3] <= differ
@@ -175,6 +219,8 @@ class BoxCheck:
         )
         self.reject(fits, f"leaf {self.n_leaves} has {agree} that agree and {differ} that differ, not {node[2:4]}")
         has_margin = node[2] + node[3] > 0
+        # whichever are undecided, the least margin of so many decided inputs is at most this
+        least = float(np.sort(np.concatenate(margins))[max(size - node[2] - node[3], 0) :].min(initial=math.inf))
         fits = (type(node[4]) is float and 0 < node[4] <= least + 1e-6 * least) if has_margin else node[4] is None
         self.reject(fits, f"leaf {self.n_leaves} has the least margin {least}, not {node[4]}")
         self.sums = [self.sums[0] + node[2], self.sums[1] + node[3], self.sums[2] + size - node[2] - node[3]]
@@ -236,15 +282,18 @@ class BoxCheck:
             except Unreadable:
                 return False
 
-    def _bounded(self, part: Slice, letter: int, answer: list[int]) -> bool:
+    def _attended(self, letter: int) -> tuple[Attended, Start | None]:
         if letter not in self.attended:
             place = (self.length, self.offset, self.read, letter)
             start = None if self._single is None else Attended(self.task, self._single, *place).start
             self.attended[letter] = Attended(self.task, self._forward, *place), start
-        attended, start = self.attended[letter]
+        return self.attended[letter]
+
+    def _bounded(self, part: Slice, letter: int, answer: list[int]) -> bool:
+        attended, start = self._attended(letter)
         with np.errstate(all="ignore"):
             try:
                 found = attended.over(part)
             except Unreadable:
                 return False
-            return self._margins(answer).least(*found, _PIECES, start) > 0
+            return self._margins(answer).least(*found[:6], _PIECES, start) > 0

@@ -39,6 +39,11 @@ class Margins:
         self.head = after_norm(norm, columns, sizes, shift)
         self.made_of = np.abs(norm[1]) @ sizes + np.abs(shift) + 2 * np.abs(weights.b_U).max()
 
+    def width(self, n_axes: int) -> int:
+        """Return how many numbers a form of so many symbols needs here, about."""
+        hidden, d = (int(n) for n in self.mlp.into[0].shape)
+        return (3 * n_axes + hidden) * max(d, hidden)
+
     def of(self, x: Form, start: Start | None = None) -> Form:
         """Return the margins over a form of residual vectors, what they must exceed in the radius; its symbols come
         first. ``start`` says how far computed vectors are from these, where that matters."""

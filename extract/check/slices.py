@@ -89,14 +89,24 @@ class Slice:
         ends = np.tile(np.arange(top), len(self.labels))
         return self.kept(edges, np.repeat(self.labels, top, axis=0), (ends > cut) == more)
 
-    def largest(self, terms: Floats) -> Floats:
-        """Return the largest sum along a string of each form's terms, as rounded. Shapes: [position, letter, form]."""
+    def order(self) -> list[tuple[Ints, Ints, Ints]]:
+        """Return for each depth the edges' sources and letters by target, and where those of each target begin."""
         if "order" not in self._made:
             self._made["order"] = [_order(table) for table in self.edges]
-        value = np.zeros((1, terms.shape[2]))
-        for p, (source, letter, first) in enumerate(self._made["order"]):
-            value = np.maximum.reduceat(value[source] + terms[p, letter], first, axis=0)
-        return np.asarray(value.max(axis=0))
+        made: list[tuple[Ints, Ints, Ints]] = self._made["order"]
+        return made
+
+    def largest(self, terms: Floats) -> Floats:
+        """Return the largest sum along a string of each form's terms, as rounded. Shapes: [position, letter, form]."""
+        return np.asarray(self.ends(terms).max(axis=1))
+
+    def ends(self, terms: Floats) -> Floats:
+        """Return the largest sums along the strings of each last state. Shapes: [position, letter, form]; [form, last
+        state]."""
+        value = np.zeros((terms.shape[2], 1))
+        for p, (source, letter, first) in enumerate(self.order()):
+            value = np.maximum.reduceat(value[:, source] + terms[p].T[:, letter], first, axis=1)
+        return value
 
     def letters(self, position: int) -> list[int]:
         """Return the letters that occur at a position."""

@@ -20,7 +20,7 @@ from extract.lang.terms import Program
 from extract.network import Network
 from extract.verify import sum_table
 from extract.verify.affine import Floats, gamma
-from extract.verify.boxes import Node, Split, choose_split
+from extract.verify.boxes import Node, Split, choose_split, leaf_of
 from extract.verify.care import CAREFUL, USUAL, CareStages
 from extract.verify.cells import CellFormat
 from extract.verify.final_stage import Bounds, Cell, FinalStage
@@ -29,12 +29,17 @@ from extract.verify.head_sums import HeadSums
 from extract.verify.paths import Paths, read_paths
 from extract.verify.refute import decide_strings
 from extract.verify.stages import SEMANTICS, claims_of
+from extract.verify.sum_cells import CellBounds
+from extract.verify.sum_states import Division, SumStates
 from extract.verify.terms import TokenParts, TokenTerms, cells_of
 
 Stop = Callable[[], bool]
 
 #: Boxes bounded or listed for one length and offset at most; fewer once a difference is known.
 MAX_BOXES, _MAX_REFUTED_BOXES = 6000, 1000
+#: Boxes after which what is left of one layer is divided by partial sums, or half of fewer allowed but not fewer than
+#: so many; and the multiply-adds that may take.
+_BOXES_BEFORE_SUMS, _FEW_BOXES, _SUMS_WORK = 160, 16, 40_000_000_000
 #: Multiply-adds spent on listing one box, and on boxes so small that bounding them first is not worth it.
 LISTED_WORK, SMALL_WORK = 200_000_000, 2_000_000
 _LISTED_STRINGS = 200_000
@@ -44,6 +49,8 @@ _BOX_WORK = 30_000_000
 _CELLS, _FAR = 24, 2.0
 #: Strings drawn from a box to find its axes and differences.
 _DRAWN, _SEED = 96, 11
+#: Strings of a part that differs that are asked for.
+_SHOWN = 16
 #: Differing strings kept for one length and offset.
 _KEPT_STRINGS = 64
 
@@ -138,6 +145,8 @@ class BoxProver:
         #: Estimated multiply-adds of one box.
         self.box_work = _BOX_WORK + 3 * network.architecture.d_mlp * network.architecture.d_model**2
         self._parts: dict[tuple[int, int], tuple[TokenTerms, int | None, int]] = {}
+        a = network.architecture
+        self._states = SumStates(CellBounds(self.final, a.d_mlp), 40 * a.d_model * (a.d_model + a.d_mlp))
 
     def prove(self, program: Program, length: int, offset: int, max_boxes: int = MAX_BOXES) -> BoxResult | str:
         """Decide a length at an offset with so many boxes bounded or listed, or say why boxes do not apply."""
@@ -180,23 +189,56 @@ class BoxProver:
     def _grow(self, run: Run, paths: Paths, max_boxes: int) -> tuple[Node, int]:
         """Grow the tree of boxes, the largest box first."""
         root = Node(paths.size)
-        waiting: list[tuple[int, int, Box]] = []
-        number = n_boxes = 0
-        start = [Box(root, paths)]
+        tops = [Box(root, paths)]
         for split in [Split("answer"), *([] if run.query_letter is None else [Split("at", start=run.query_letter)])]:
-            start = [child for box in start for child in children(box, split)]
-        for box in start:
-            heapq.heappush(waiting, (-box.node.size, number, box))
-            number += 1
+            tops = [child for box in tops for child in children(box, split)]
+        number, n_boxes, has_divided = len(tops), 0, False
+        n_first = min(_BOXES_BEFORE_SUMS, max(_FEW_BOXES, max_boxes // 2))
+        waiting = [(-box.node.size, i, i, box) for i, box in enumerate(tops)]
+        heapq.heapify(waiting)
         while waiting and n_boxes < max_boxes and not self.stop():
+            if n_boxes >= n_first and not has_divided:
+                has_divided = True
+                for top in sorted({top for _, _, top, _ in waiting}):
+                    spent = self._divided(run, tops[top], (max_boxes - n_boxes) * self.box_work)
+                    n_boxes += -(-spent // self.box_work)
+                waiting = [entry for entry in waiting if not tops[entry[2]].node.is_divided]
+                heapq.heapify(waiting)
+                continue
             if run.different and n_boxes >= _MAX_REFUTED_BOXES:
                 break
-            _, _, box = heapq.heappop(waiting)
+            _, _, top, box = heapq.heappop(waiting)
             n_boxes += 1
             for child in self._decide(run, box):
-                heapq.heappush(waiting, (-child.node.size, number, child))
+                heapq.heappush(waiting, (-child.node.size, number, top, child))
                 number += 1
         return root, n_boxes
+
+    def _divided(self, run: Run, box: Box, work: int) -> int:
+        """Divide a box's strings by partial sums instead, and keep that where it leaves less undecided; return the
+        multiply-adds it took."""
+        # the ranges of cells carry the errors of real arithmetic only
+        if not isinstance(run, _SumRun) or self.final.errors is not None:
+            return 0
+        label = int(box.paths.labels[0])
+
+        def own(paths: Paths) -> Paths:
+            return Paths(paths.n_letters, paths.next, np.full_like(paths.labels, label))
+
+        def decided(node: Node, answer: tuple[int, ...], strings: Callable[[], Paths | None]) -> None:
+            differs = self._codes(answer) != run.answers[label]
+            some = strings() if differs and len(run.different) < _KEPT_STRINGS else None
+            example = np.zeros((0, run.length), np.intp) if some is None else some.sample(_SHOWN, _SEED)
+            self._bounded(run, Box(node, box.paths), answer, node.least, example)
+
+        root = Node(box.node.size)
+        at = Division(root, box.paths, min(work, _SUMS_WORK))
+        left = self._states.divide(self._sums(run, box.paths), at, decided, self.stop)
+        if left is not None and self._is_listable(at.node, LISTED_WORK):
+            self._list(run, Box(at.node, own(left)))
+        if sum(leaf.undecided for leaf in root.leaves()) < sum(leaf.undecided for leaf in box.node.leaves()):
+            box.node.become(root)
+        return min(work, _SUMS_WORK) - at.work
 
     def _decide(self, run: Run, box: Box) -> list[Box]:
         """Decide a box, or split it and return what is left to decide; nothing too if it stays open."""
@@ -337,23 +379,6 @@ class BoxProver:
             self._note(run, box.paths, some[~same & is_sure])
 
 
-def leaf_of(tree: Node, paths: Paths, string: tuple[int, ...]) -> Node:
-    """Return the leaf of a tree that holds a string of its paths."""
-    node = tree
-    while node.split is not None:
-        split, key = node.split, 0
-        if split.kind == "answer":
-            key = paths.label_of(string)
-        elif split.kind == "at":
-            key = string[split.start]
-        elif split.memory is not None:
-            key = int(split.memory.of(string) in split.ends)
-        else:
-            key = int(sum(a in split.letters for a in string[split.start : split.stop]) > split.cut)
-        node = dict(node.children)[key]
-    return node
-
-
 def children(box: Box, split: Split) -> list[Box]:
     """Hang the children of a split into the tree; their sizes add up to the box's."""
     box.node.split = split
@@ -364,4 +389,4 @@ def children(box: Box, split: Split) -> list[Box]:
     return [child for _, child in found]
 
 
-__all__ = ["Box", "BoxProver", "BoxResult", "Run", "children", "common_refusal", "leaf_of", "refusal"]
+__all__ = ["Box", "BoxProver", "BoxResult", "Run", "children", "common_refusal", "refusal"]

@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 
 from extract.verify.affine import Floats
 from extract.verify.context import Context, Memory
+from extract.verify.counters import Cut
 from extract.verify.paths import Paths
 
-SplitKind = Literal["answer", "at", "count", "ends"]
+SplitKind = Literal["answer", "at", "count", "ends", "sums"]
 LeafKind = Literal["bounded", "listed", "open"]
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """How a box is cut: by the program's ``answer``; by the letter ``at`` position ``start``; by a ``count`` of
-    ``letters`` at the positions ``start`` to ``stop``, at most ``cut`` against more; or by whether the string's
-    ``memory`` is one of ``ends``.
+    ``letters`` at the positions ``start`` to ``stop``, at most ``cut`` against more; by whether the string's ``memory``
+    is one of ``ends``; or by the sides that its ``sums`` are on.
 
     Empty children are left out.
     """
@@ -38,15 +39,18 @@ class Split:
     cut: int = 0
     memory: Memory | None = None
     ends: frozenset[tuple[int, ...]] = frozenset()
+    sums: Cut | None = None
 
     def apply(self, paths: Paths) -> list[tuple[int, Paths]]:
-        """Return the children of some strings with their keys: a label, a letter, or 0 for the smaller counts and for
-        ends that are not listed."""
+        """Return the children of some strings with their keys: a label, a letter, 0 for the smaller counts and for ends
+        that are not listed, or a side."""
         parts: list[tuple[int, Paths | None]]
         if self.kind == "answer":
             parts = [(int(label), paths.labelled(int(label))) for label in np.unique(paths.labels)]
         elif self.kind == "at":
             parts = [(a, paths.with_letters(self.start, (a,))) for a in paths.letters_at(self.start)]
+        elif self.sums is not None:
+            parts = self.sums.apply(paths)
         elif self.memory is not None:
             context = Context.of(paths, self.memory)
             listed = context.ends_in(self.ends)
@@ -83,6 +87,16 @@ class Node:
         """The number of strings not decided in this leaf."""
         return self.size - self.agree - self.disagree
 
+    @property
+    def is_divided(self) -> bool:
+        """Whether the node's strings are divided by partial sums."""
+        return self.split is not None and self.split.sums is not None
+
+    def become(self, other: Node) -> None:
+        """Take over what is known of the same strings."""
+        for name in ("kind", "model", "memory", "least", "agree", "disagree", "split", "children"):
+            setattr(self, name, getattr(other, name))
+
     def leaves(self) -> list[Node]:
         """Return the leaves below, in order."""
         found, waiting = [], [self]
@@ -92,6 +106,25 @@ class Node:
                 found.append(node)
             waiting += [child for _, child in reversed(node.children)]
         return found
+
+
+def leaf_of(tree: Node, paths: Paths, string: tuple[int, ...]) -> Node:
+    """Return the leaf of a tree that holds a string of its paths."""
+    node, label = tree, 0
+    while node.split is not None:
+        split, key = node.split, 0
+        if split.kind == "answer":
+            key = paths.label_of(string)
+        elif split.kind == "at":
+            key = string[split.start]
+        elif split.sums is not None:
+            key, label = split.sums.side_of(label, string)
+        elif split.memory is not None:
+            key = int(split.memory.of(string) in split.ends)
+        else:
+            key = int(sum(a in split.letters for a in string[split.start : split.stop]) > split.cut)
+        node = dict(node.children)[key]
+    return node
 
 
 def choose_split(paths: Paths, effect: Floats) -> Split | None:

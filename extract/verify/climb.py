@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from extract.domain import Domain
 from extract.lang.terms import Program
 from extract.network import Network
@@ -142,7 +144,9 @@ def _written(domain: Domain, result: BoxResult, node: Node) -> list[Any]:
     least margin] listed, ["o", size] open. Splits: ["a", [answer, child], ...] by the program's answer, ["p", position,
     [letter, child], ...] by a letter, ["c", letters, start, stop, cut, [0 or 1, child], ...] by a count of at most the
     cut, or more, ["e", memory, [[letter, ..., count, ...], ...], [0 or 1, child], ...] by whether what is remembered at
-    the end is none or one of those listed. A memory is [recent, [counted letter, ...]]; in it and in what is remembered
+    the end is none or one of those listed, ["s", direction, [[weight of each letter], ... for each position], [side,
+    number of cells, ...], [side, child], ...] by the cells of a division in order of sums, side -1 what is left over. A
+    memory is [recent, [counted letter, ...]]; in it and in what is remembered
     letters are numbers of the alphabet. Sizes are decimal strings.
     """
     names, split = domain.vocabulary.names, node.split
@@ -157,6 +161,11 @@ def _written(domain: Domain, result: BoxResult, node: Node) -> list[Any]:
     children = [(key, _written(domain, result, child)) for key, child in node.children]
     if split.kind == "answer":
         return ["a", *[[_answer(domain, result.answers[key]), child] for key, child in children]]
+    if split.sums is not None:
+        sums = split.sums
+        first = np.flatnonzero(np.diff(sums.sides, prepend=-2))
+        runs = np.column_stack([sums.sides[first], np.diff(np.append(first, len(sums.sides)))]).ravel()
+        return ["s", sums.direction.tolist(), sums.weights.tolist(), runs.tolist(), *map(list, children)]
     if split.kind == "at":
         return ["p", split.start, *[[names[domain.alphabet[key]], child] for key, child in children]]
     if split.memory is not None:

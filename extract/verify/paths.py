@@ -119,8 +119,9 @@ class Paths:
 
     # -- sums over paths -----------------------------------------------------------------------------------------
 
-    def _edges(self) -> list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
-        """Return for each depth the edges' sources and letters by target, and where those of each target begin."""
+    def edges(self) -> list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
+        """Return for each depth the edges' sources and letters by target, and where those of each target begin; every
+        state but the first is a target."""
         if "edges" not in self._memo:
             found = []
             for p, table in enumerate(self.next):
@@ -140,7 +141,7 @@ class Paths:
         Ensures: within gamma_L times the sum over positions of the largest absolute term, L the length.
         """
         value = np.zeros((1, terms.shape[2]))
-        for p, (source, letter, starts) in enumerate(self._edges()):
+        for p, (source, letter, starts) in enumerate(self.edges()):
             value = np.maximum.reduceat(value[source] + terms[p][letter], starts, axis=0)
         return np.asarray(value.max(axis=0))
 

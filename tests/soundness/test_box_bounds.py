@@ -87,25 +87,26 @@ def paths_of(domain: Domain, program: Program, length: int) -> Paths:
     return found
 
 
-def leaves(node: Node, paths: Paths) -> Iterator[tuple[Node, Paths]]:
-    """Every leaf with its strings, the tree's splits applied again."""
+def leaves(node: Node, paths: Paths, label: int = -1) -> Iterator[tuple[Node, Paths, int]]:
+    """Every leaf with its strings and the program's answer's label, the tree's splits applied again."""
     assert node.size == paths.size
     if node.split is None:
-        yield node, paths
+        yield node, paths, label
         return
     parts = node.split.apply(paths)
     assert [key for key, _ in node.children] == [key for key, _ in parts]
-    for (_, child), (_, part) in zip(node.children, parts, strict=True):
-        yield from leaves(child, part)
+    for (_, child), (key, part) in zip(node.children, parts, strict=True):
+        if node.split.kind == "answer":
+            assert set(part.labels.tolist()) == {key}
+        yield from leaves(child, part, key if node.split.kind == "answer" else label)
 
 
 def assert_right(result: BoxResult, domain: Domain, program: Program, oracle: BruteOracle) -> int:
     """Check every leaf against brute force; return the number of inputs decided by bounds."""
     n_bounded = total = 0
     ids = np.array(domain.alphabet)
-    for node, paths in leaves(result.tree, paths_of(domain, program, result.length)):
-        said = result.answers[int(paths.labels[0])]
-        assert set(paths.labels.tolist()) == {int(paths.labels[0])}
+    for node, paths, label in leaves(result.tree, paths_of(domain, program, result.length)):
+        said = result.answers[label]
         strings = paths.strings()
         total += len(strings)
         assert node.agree + node.disagree + node.undecided == len(strings)

@@ -146,7 +146,7 @@ def spread_of_a_slice(folder: Path, seed: int, layout: str) -> tuple[float, floa
     letter = -1 if check.query is None else int(part.letters(check.query)[0])
     read = 0 if task.at == "first" else len(task.layout(length)) - 1
     try:
-        centre, axes, low, high, slip, below = Attended(task, forward, length, 2, read, letter).over(part)
+        centre, axes, low, high, slip, below = Attended(task, forward, length, 2, read, letter).over(part)[:6]
     except Unreadable:
         return np.inf, 1.0
     rows = residuals(forward.weights, task.prompts(task.alphabet[part.all()]), 2, read) - centre
