@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from tests.mutation import in_memory
 from tests.mutation.mutants import Mutant, mutants
 from tests.mutation.plan import PARTS, Part
 
@@ -42,18 +44,26 @@ def drawn(part: Part, sample: int, seed: int) -> list[Mutant]:
     return random.Random(seed).sample(made, min(sample, len(made)))
 
 
-def drawn_of_each(part: Part, each: int, seed: int) -> list[Mutant]:
-    """Draw as many mutants of every module; fewer are the first of more, and no module changes another's."""
+def drawn_of_each(part: Part, each: int, seed: int, is_visible: bool = False) -> list[Mutant]:
+    """Draw as many mutants of every module; fewer are the first of more, and no module changes another's.
+
+    ``is_visible`` leaves out those in terms for roundings.
+    """
     found = []
     for path in part.modules:
         made = mutants(path, (ROOT / path).read_text(encoding="utf-8"))
         random.Random(f"{seed} {path}").shuffle(made)
+        made = [m for m in made if not (is_visible and m.is_rounding)]
         found += made[:each]
     return found
 
 
 def preload() -> None:
-    """Import what every mutant's tests need and no mutant changes, once for all of them."""
+    """Import what every mutant's tests need and no mutant changes, once for all of them, with one thread each.
+
+    The package itself is imported for the sake of what it imports: every child forgets it and reads its own copy.
+    """
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     import hypothesis
     import msgspec
     import numpy
@@ -61,7 +71,9 @@ def preload() -> None:
     import safetensors.numpy
     import torch
 
-    assert all((hypothesis, msgspec, numpy, pytest, safetensors.numpy, torch))
+    import extract.pipeline
+
+    assert all((extract.pipeline, hypothesis, msgspec, numpy, pytest, safetensors.numpy, torch))
 
 
 def forget(target: Path) -> None:
@@ -147,6 +159,32 @@ def tried(
         free.put(folder)
 
 
+def _in_memory(part: Part, chosen: list[Mutant], is_quick: bool) -> int:
+    """Try mutants module by module, without a file changed; print each one's fate and each module's sums."""
+    os.environ["CI"] = "1"
+    seconds = MOST_QUICK_SECONDS if is_quick else MOST_SECONDS
+    with tempfile.TemporaryDirectory() as folder:
+        for path in dict.fromkeys(m.path for m in chosen):
+            fates: Counter[str] = Counter()
+
+            def note(mutant: Mutant, code: int, last: str, fates: Counter[str] = fates) -> None:
+                fate = {in_memory.PASSED: "SURVIVED", in_memory.UNPLACED: "UNPLACED"}.get(code, "killed")
+                fate += ", in a term for roundings," * (mutant.is_rounding and fate == "SURVIVED")
+                fates[fate] += 1
+                by = f" {code} {last[:90]}" if fate == "killed" else ""
+                sys.stdout.write(f"{fate} {mutant.path}:{mutant.line} {mutant.what}{by}\n")
+                sys.stdout.flush()
+
+            def told(mutant: Mutant, code: int, last: str, note: Any = note, fates: Counter[str] = fates) -> None:
+                note(mutant, code, last)
+                if fates.total() == sum(m.path == mutant.path for m in chosen):
+                    sys.stdout.write(f"{mutant.path}: {dict(fates)}\n")
+
+            in_memory.try_all([m for m in chosen if m.path == path], ROOT, part.tests_of(path, is_quick), seconds,
+                              Path(folder) / "log.txt", told)  # fmt: skip
+    return 0
+
+
 def _by_module(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for record in records:
@@ -160,6 +198,8 @@ def main() -> int:
     parser.add_argument("part", choices=sorted(PARTS))
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--each", type=int, help="draw so many of every module, instead of a sample of them all")
+    parser.add_argument("--in-memory", action="store_true", help="swap code instead of writing files: faster")
+    parser.add_argument("--visible", action="store_true", help="with --each: none in terms for roundings")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument(
@@ -170,12 +210,15 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write every mutant and its fate to this file")
     given = parser.parse_args()
     part, begun = PARTS[given.part], time.monotonic()
-    of_all = drawn_of_each(part, given.each, given.seed) if given.each else drawn(part, given.sample, given.seed)
-    chosen = list(enumerate(of_all))
+    chosen = list(enumerate(drawn(part, given.sample, given.seed)))
+    if given.each:
+        chosen = list(enumerate(drawn_of_each(part, given.each, given.seed, given.visible)))
     if given.only:
         wanted = given.only.split(",")
         chosen = [(i, m) for i, m in chosen if str(i) in wanted or m.path.split("/")[-1] in wanted]
     preload()
+    if given.in_memory:
+        return _in_memory(part, [m for _, m in chosen], given.quick)
     with tempfile.TemporaryDirectory() as folder:
         free: SimpleQueue[Path] = SimpleQueue()
         for copy in copies(given.jobs, Path(folder)):

@@ -169,10 +169,33 @@ def test_weights_too_uncertain_say_nothing(drift: float, is_known: bool, tmp_pat
     for seen in bounds.seen[2]:
         seen.drift[:] = drift
     if is_known:
-        assert np.isfinite(bounds.residual(states, 2).reach()).all()
+        moved = min(2 * drift * seen.longest.sum() for seen in bounds.seen[2])
+        assert (bounds.residual(states, 2).radius >= moved).all()
+        for seen, heads in zip(bounds.seen[2], bounds.first[2], strict=True):
+            seen.slip, heads[0].missed = seen.slip + 1, heads[0].missed + 1
+        radius = bounds.residual(states, 2).radius
+        assert (radius >= moved + 2).all() and np.isfinite(radius).all()
         return
     with pytest.raises(Unreadable, match="too uncertain"):
         bounds.residual(states, 2)
+
+
+def test_weights_that_vanish_say_nothing(tmp_path: Path) -> None:
+    check, whole = checked_case(tmp_path, 0)
+    bounds, states = Layered(check.task, check.model.forward, 5, 2), Remembering(whole, 1, [])
+    for heads in bounds.first[2]:
+        heads[0].weight, heads[0].rest_weight = heads[0].weight * 1e-250, heads[0].rest_weight * 1e-250
+    with pytest.raises(Unreadable, match="vanish"):
+        bounds.residual(states, 2)
+    light = [np.full((len(states.keys[1]), 2), weight) for weight in (1e-100, 1e-250)]
+    sides = [np.ones((len(states.keys[1]), 4))]
+    first = Remembering(whole.at(0, 0) or whole, 1, [])
+    part = Slice(3, first.part.edges[:1], np.zeros((1, 1), np.int64))
+    one, ends = Remembering(part, 1, []), np.zeros(2, np.int64)
+    rows = [weight[: len(one.keys[1])] for weight in light]
+    assert np.allclose(layered._quotients(one, [1], ends, rows[:1], rows[:1], [sides[0][: len(one.keys[1])]]), 1.0)
+    with pytest.raises(Unreadable, match="vanish"):
+        layered._quotients(one, [1], ends, rows[1:], rows[1:], [sides[0][: len(one.keys[1])]])
 
 
 def test_large_parts_leave_room_for_their_rounding(tmp_path: Path) -> None:
