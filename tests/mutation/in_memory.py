@@ -6,9 +6,12 @@ the module that the tests have imported. What cannot be put in place so is told 
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import resource
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,6 +107,15 @@ def _differs(a: Any, b: Any) -> bool:
     return repr(a) != repr(b)
 
 
+def _around(source: str, line: int) -> set[int]:
+    """Return the first lines of the outermost functions around a line; none where it is of the module or a class."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    around = [
+        n for n in ast.walk(ast.parse(source)) if isinstance(n, kinds) and n.lineno <= line <= (n.end_lineno or 0)
+    ]
+    return {min([n.lineno, *(d.lineno for d in n.decorator_list)]) for n in around[:1]}
+
+
 class Trying:
     """A plugin of pytest that runs the tests it has collected once for every mutant, each in a child."""
 
@@ -115,16 +127,45 @@ class Trying:
         """Try every mutant instead of the tests."""
         if session.testsfailed or not session.items:
             raise RuntimeError("the tests cannot be collected")
+        reached = self._reached(session)
         for mutant in self.mutants:
+            functions = _around(self.source, mutant.line)
+            times = [(spent, i) for i, (spent, lines) in enumerate(reached) if not functions or functions & lines]
+            items = [session.items[i] for _, i in sorted(times)]
             child = os.fork()
             if child == 0:
-                self._be(session, mutant)
+                self._be(items, session, mutant)
             _, status = os.waitpid(child, 0)
             code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
             self.note(mutant, code, self.log.read_text(errors="replace"))
         return True
 
-    def _be(self, session: pytest.Session, mutant: Mutant) -> None:
+    def _reached(self, session: pytest.Session) -> list[tuple[float, set[int]]]:
+        """Run the tests once in a child; return what each takes and which functions of the module it enters."""
+        child = os.fork()
+        if child == 0:
+            found = list[tuple[float, list[int]]]()
+            for item, after in zip(session.items, [*session.items[1:], None], strict=True):
+                lines: set[int] = set()
+
+                def enter(frame: Any, event: str, _: Any, lines: set[int] = lines) -> None:
+                    if event == "call" and frame.f_code.co_filename.endswith(self.mutants[0].path):
+                        lines.add(frame.f_code.co_firstlineno)
+
+                begun = time.process_time()
+                sys.setprofile(enter)
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+                sys.setprofile(None)
+                found.append((time.process_time() - begun, sorted(lines)))
+            self.log.write_text(json.dumps([session.testsfailed, found]))
+            os._exit(0)
+        os.waitpid(child, 0)
+        failed, found = json.loads(self.log.read_text())
+        if failed:
+            raise RuntimeError("the tests fail without any change")
+        return [(spent, set(lines)) for spent, lines in found]
+
+    def _be(self, items: list[pytest.Item], session: pytest.Session, mutant: Mutant) -> None:
         """Be the child: never returns."""
         code = FAILED
         try:
@@ -134,8 +175,7 @@ class Trying:
             os.dup2(quiet, 2)
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             place(mutant, self.source)
-            following = [*session.items[1:], None]
-            for item, after in zip(session.items, following, strict=True):
+            for item, after in zip(items, [*items[1:], None], strict=True) if items else ():
                 os.ftruncate(log, 0)
                 os.pwrite(log, item.nodeid.encode(), 0)
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)

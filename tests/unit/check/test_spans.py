@@ -176,6 +176,9 @@ def test_weights_that_vanish_or_are_too_uncertain_say_nothing(
     seen = Attended(task, forward, length, 2, read, -1 if check.query is None else 0)
     part = part if check.query is None else part.at(check.query, 0)
     assert part is not None
+    own = np.where(seen.weight[..., None] > 0, seen.value / np.maximum(seen.weight, 1e-300)[..., None], 0.0)
+    assert (np.linalg.norm(own, axis=-1).max(axis=(1, 2)) <= seen.longest).all()
+    assert (np.abs(own).max(axis=(1, 2)) <= seen.far).all()
     seen.drift[:] = drift
     seen.weight, seen.rest_weight = seen.weight * weight, seen.rest_weight * weight
     seen.value, seen.rest_value = seen.value * weight, seen.rest_value * weight

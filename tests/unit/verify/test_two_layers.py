@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,6 +65,39 @@ def test_both_layers_forms_hold_every_string(seed: int, monkeypatch: pytest.Monk
             assert (away <= wide + wide.mean(axis=1, keepdims=True)).all()
         assert len(ends) == 1 or memory.recent < LENGTH
         assert memory.recent < LENGTH or float(room(ends[0]).max()) < 1e-6
+
+
+def test_weights_that_may_vanish_say_nothing() -> None:
+    network, domain, program = drawn_case(0, LENGTH)
+    prover = ContextProver(network, domain)
+    run: Any = prover._run(LENGTH, 0, ((0,),))
+    context = Context.of(paths_of(domain, program, LENGTH), Memory(1, ()))
+    known = prover.least_margins(run.tables, context, (0,))
+    for heads in run.tables._heads[2]:
+        heads[0] = replace(heads[0], weight=0.0 * heads[0].weight, fixed_weight=0.0)
+    with np.errstate(all="ignore"):
+        form = run.tables.over(context, 2)
+        least, attention = prover.least_margins(run.tables, context, (0,))
+    assert np.isinf(form.radius).all() and not form.noise.any()
+    assert known[1] is not None and attention is None and (least == -np.inf).all()
+
+
+def test_large_parts_leave_room_for_their_rounding() -> None:
+    """What a sum is made of may be large and cancel; its rounding stays, and so does what a part may be off by."""
+    network, domain, program = drawn_case(0, LENGTH)
+    prover = ContextProver(network, domain)
+    run: Any = prover._run(LENGTH, 0, ((0,),))
+    context = Context.of(paths_of(domain, program, LENGTH), Memory(1, ()))
+    assert float(run.tables.over(context, 2).radius.min()) < 1e6 * 2.0**-53
+    tables, heads = run.tables, [list(part) for part in run.tables._heads[2]]
+    tables._heads[2] = [[replace(part[0], centre=part[0].centre + 1e6), *part[1:]] for part in heads]
+    assert float(tables.over(context, 2).radius.min()) > 1e6 * 2.0**-53
+    tables._heads[2] = [[replace(part[0], missed=part[0].missed + 1), *part[1:]] for part in heads]
+    tables.sums[2] = [replace(part, slip=part.slip + 2) for part in tables.sums[2]]
+    assert float(tables.over(context, 2).radius.min()) > 3
+    tables.sums[2] = [replace(part, slip=part.slip - 2, base=part.base - 1e6) for part in tables.sums[2]]
+    tables._heads[2] = heads
+    assert float(tables.over(context, 2).radius.min()) > 1e6 * 2.0**-53
 
 
 def drawn_head(seed: int) -> tuple[Any, ...]:
