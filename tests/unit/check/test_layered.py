@@ -24,12 +24,14 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def drawn_slice(rng: np.random.Generator, length: int, n_letters: int) -> Slice:
-    """Strings that some random automaton with three states accepts, labelled by its last state."""
-    table = rng.integers(0, 3, (3, n_letters))
-    whole = Slice(n_letters, (table[:1], *[table] * (length - 1)), np.arange(3)[:, None])
-    found = whole.kept(list(whole.edges), whole.labels, np.ones(3, bool))
-    assert found is not None
-    return found
+    """Strings that some random automaton with three states accepts, labelled by its last state; some steps are none."""
+    while True:
+        tables = [rng.integers(0, 3, (3 if p else 1, n_letters)) for p in range(length)]
+        tables = [np.where(rng.random(table.shape) < 0.15, -1, table) for table in tables]
+        whole = Slice(n_letters, tuple(tables), np.arange(3)[:, None])
+        found = whole.kept(tables, whole.labels, rng.random(3) < 0.8)
+        if found is not None:
+            return found
 
 
 def states_of(states: Remembering, strings: Any) -> Any:
