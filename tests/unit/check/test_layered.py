@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.check import layered, memory, spans
+from extract.check.forward import Forward
 from extract.check.layered import Layered, Roots, positive
 from extract.check.memory import Remembering
-from extract.check.reader import Unreadable
+from extract.check.reader import Unreadable, read_network
 from extract.check.slices import Slice
 from extract.check.spans import Form
+from extract.check.spec import read_task
 from extract.formats.checkpoint import load_checkpoint
+from tests.networks import random_network, write_gpt2
 from tests.residuals import WIDE, drawn_forms, residuals, room, worst_attention
 from tests.soundness.test_two_layer_bounds import checked_case
 
@@ -214,6 +217,30 @@ def test_large_parts_leave_room_for_their_rounding(tmp_path: Path) -> None:
         for seen in bounds.seen[2]:
             seen.base = seen.base + large
         assert float(bounds.residual(states, 2).radius.min()) > 1e6 * 2.0**-53
+
+
+@pytest.mark.parametrize(
+    ("template", "at", "n_layers"),
+    (("<s> {x}", "last", 2), ("{x} {x[0]}", "last", 2), ("<s> {x[1:]} {x[0]}", "last", 2), ("{x[1:]}", "last", 2),
+     ("<s> {x}", "first", 2), ("<s> {x}", "every", 2), ("<s> {x}", "last", 1), ("<s> {x}", "last", 3)),
+)  # fmt: skip
+def test_only_prompts_in_order_read_at_the_end_by_two_layers(
+    template: str, at: str, n_layers: int, tmp_path: Path
+) -> None:
+    write_gpt2(random_network(1, n_layers, 8, 2, 5, 12), tmp_path)
+    (tmp_path / "spec.toml").write_text(
+        'version = 1\nname = "case"\n[tokens]\nvocab = ["a", "b", "c", "<s>", "<e>"]\n[domain]\nmin_length = 4\n'
+        f'max_length = 4\ntemplate = "{template}"\nalphabet = ["a", "b"]\n[readout]\nat = "{at}"\n'
+    )
+    try:
+        task, forward = read_task(tmp_path / "spec.toml", 4, [0]), Forward(read_network(tmp_path))
+    except Unreadable:
+        pytest.skip("no such template")
+    if (template, at, n_layers) == ("<s> {x}", "last", 2):
+        assert Layered(task, forward, 4, 0).depths == [0, 1, 2, 3, 4]
+        return
+    with pytest.raises(Unreadable, match="two layers"):
+        Layered(task, forward, 4, 0)
 
 
 # -- the second layer --------------------------------------------------------------------------------------------------
