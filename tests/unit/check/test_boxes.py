@@ -346,3 +346,31 @@ def test_what_our_bounds_do_not_confirm_is_named(case: Case, monkeypatch: pytest
     check = BoxCheck(case.task, case.laid.model, case.lets, bounded_entry(case), [])
     check.run()
     assert not check.reasons and len(check.unproved) == check.n_leaves == 2
+
+
+def test_leaves_stand_below_the_programs_answers(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them nothing could agree, and everything sure would be said to differ."""
+    monkeypatch.setattr(BoxCheck, "bounded", lambda *_: True)
+    agree, differ, least = case.counts(case.whole)
+    sure = agree + differ
+    assert case.is_refused(case.entry(["l", "27", 0, sure, least], 0, sure, least))
+    assert case.is_refused(case.entry(["l", "27", agree, differ, least], agree, differ, least))
+    assert case.is_refused(case.entry(["o", "27"], 0, 0, None))
+    code = case.answers()[0]
+    case.laid.said = {row: (code, 0.7, 1e-8) for row in case.program}
+    assert case.is_refused(case.entry(["b", "27", 0.5, [case.name(code)]], 0, 27, 0.5))
+
+
+def test_which_tasks_and_networks_have_bounds(case: Case, tmp_path: Path) -> None:
+    for n_layers, fits in ((1, True), (2, True), (3, False)):
+        weights = read_network(write_gpt2(random_network(1, n_layers, 8, 2, 5, 12), tmp_path / str(n_layers)))
+        for at in ("last", "first", "every", "generate"):
+            task = copy.copy(case.task)
+            object.__setattr__(task, "at", at)
+            is_read = at == "last" or (at == "first" and n_layers == 1)
+            assert boxes.is_bounded(task, weights) == (fits and is_read), (n_layers, at)
+        for changed in ({"choices": case.task.choices[:1]}, {"kind": "value"}):
+            task = copy.copy(case.task)
+            for name, value in changed.items():
+                object.__setattr__(task, name, value)
+            assert not boxes.is_bounded(task, weights)
