@@ -353,7 +353,9 @@ class Distances:
     def of(self, x: Form) -> Form:
         least = np.maximum(np.abs(x.centre - self.point) - x.reach(), 0.0).max(axis=1, keepdims=True)
         most = (np.abs(x.centre - self.point) + x.reach()).max(axis=1, keepdims=True)
-        return Form((least + most) / 2 - self.distance, np.zeros((len(most), 1, 0)), (most - least) / 2)
+        # and another decision, never the nearer one
+        centre, half = (least + most) / 2 - self.distance, np.tile((most - least) / 2, 2)
+        return Form(np.concatenate([centre + 0.5, centre], axis=1), np.zeros((len(most), 2, 0)), half)
 
 
 @pytest.mark.parametrize("seed", range(40))

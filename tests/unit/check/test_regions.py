@@ -14,6 +14,7 @@ import pytest
 from extract.check import check as check_module
 from extract.check.check import _Check, _decimal, _Rejected
 from extract.check.counts import statuses
+from extract.check.reader import Unreadable
 
 OFFSETS, SIZES, BOUND = [4, 0], {1: 3, 2: 9, 3: 27}, 1e-8
 MALFORMED = (*check_module._MALFORMED, _Rejected)
@@ -279,3 +280,12 @@ def test_chosen_regions_are_first_last_and_those_with_exceptions() -> None:
             assert r["start"] <= start < stop <= r["stop"]
         for r in regions:
             assert not check.inside(r, r["start"], r["stop"]) or id(r) in places
+
+
+def test_a_method_the_checker_does_not_know_is_refused() -> None:
+    laid = clear(0)
+    check: Any = laid.checked(laid.regions())
+    for method in ("magic", None, "Enumeration"):
+        check.cert["method"] = method
+        with pytest.raises(Unreadable, match="method"):
+            check.run(b"seed", 78, None)

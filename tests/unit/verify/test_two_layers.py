@@ -187,6 +187,8 @@ class Distances:
         away = np.abs(x.centre - self.point)
         least = np.maximum(away - x.reach, 0.0).max(axis=1, keepdims=True) - self.distance
         middle = away.max(axis=1, keepdims=True) - self.distance
+        # another decision, never the nearer one
+        least, middle = (np.concatenate([part + 0.5, part], axis=1) for part in (least, middle))
         return SimpleNamespace(least=least, form=SimpleNamespace(centre=middle))
 
 
