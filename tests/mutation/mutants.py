@@ -30,6 +30,10 @@ _NAMES = {
 _GUARDS = {"_require", "reject", "doubt"}
 #: Calls whose constants are numbers of roundings: one more is a wider bound.
 _ROUNDINGS = {"gamma", "_gamma"}
+#: Keywords that change nothing where the code is right, or only in what order sums are made.
+_UNUSED = {"strict", "optimize"}
+#: Names of slacks for roundings.
+_SLACKS = {"_UP", "_UNIT", "_TINY", "_LEAST", "_SLACK", "_WIDER", "_ROUNDING", "_WEIGHT_ERROR", "_UNDERFLOW", "DOUBLE"}
 #: A float constant up to this is slack for roundings: twice as much is a wider bound.
 _LARGEST_SLACK = 1e-6
 Edit = Callable[[ast.AST], ast.AST]
@@ -37,12 +41,14 @@ Edit = Callable[[ast.AST], ast.AST]
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: the path of its module, the line, what is changed, and which node and edit of it that is."""
+    """One change: the path of its module, the line, what is changed, which node and edit of it that is, and whether it
+    is inside a term that covers roundings, where its effect is near 10^-9 of the result or less."""
 
     path: str
     line: int
     what: str
     place: tuple[int, int]
+    is_rounding: bool = False
 
     def text(self, source: str) -> str:
         """Return the whole text of the changed module, from its source."""
@@ -61,12 +67,70 @@ class Mutant:
 
 def mutants(path: str, source: str) -> list[Mutant]:
     """Return every mutant of a module, in the order of its text."""
+    tree = ast.parse(source)
+    covering = {id(node) for node in _covering(tree)}
+    covering |= {id(node) for part in _for_slacks_only(tree, covering) for node in ast.walk(part)}
     return [
-        Mutant(path, getattr(node, "lineno", 0), f"{what}: {_short(node)}", (index, number))
-        for index, (node, is_code) in enumerate(_walk(ast.parse(source)))
+        Mutant(path, getattr(node, "lineno", 0), f"{what}: {_short(node)}", (index, number), id(node) in covering)
+        for index, (node, is_code) in enumerate(_walk(tree))
         if is_code
         for number, (what, _) in enumerate(_edits(node))
     ]
+
+
+def _covering(tree: ast.AST) -> Iterator[ast.AST]:
+    """Everything inside products with a slack, and the sums that such a term is added to."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div | ast.Pow):
+            if any(_is_slack(part) for part in (node.left, node.right)):
+                yield from ast.walk(node)
+        elif isinstance(node, ast.BinOp) and any(_has_slack(part) for part in (node.left, node.right)):
+            yield node
+
+
+def _for_slacks_only(tree: ast.AST, covering: set[int]) -> Iterator[ast.AST]:
+    """What is assigned to names that a function reads nowhere but in terms for roundings, and to make each other."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        nodes = list(ast.walk(function))
+        made = [pair for node in nodes if isinstance(node, ast.Assign) for pair in _assigned(node)]
+        read = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load) and id(n) not in covering]
+        names = {name for name, _ in made}
+        while names:
+            inside = {id(part) for name, value in made if name in names for part in ast.walk(value)}
+            elsewhere = names & {n.id for n in read if id(n) not in inside}
+            if not elsewhere:
+                break
+            names -= elsewhere
+        yield from (value for name, value in made if name in names)
+
+
+def _assigned(node: ast.Assign) -> Iterator[tuple[str, ast.AST]]:
+    target, value = node.targets[0], node.value
+    if isinstance(target, ast.Name):
+        yield target.id, value
+    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        yield from ((t.id, v) for t, v in zip(target.elts, value.elts, strict=True) if isinstance(t, ast.Name))
+
+
+def _is_slack(node: ast.AST) -> bool:
+    """Say whether an expression is a share that covers roundings: a gamma, a constant of that size, 1 and such."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+        return isinstance(node.left, ast.Constant) and node.left.value == 1 and _is_slack(node.right)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        return _is_slack(node.left) or _is_slack(node.right)
+    if isinstance(node, ast.Constant):
+        return type(node.value) is float and 0 < node.value <= _LARGEST_SLACK
+    if isinstance(node, ast.Call):
+        return _name(node) in _ROUNDINGS
+    return isinstance(node, ast.Name) and node.id in _SLACKS
+
+
+def _has_slack(node: ast.AST) -> bool:
+    """Say whether an expression is a product with a slack, or a slack."""
+    is_product = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
+    return _is_slack(node) or (is_product and (_has_slack(node.left) or _has_slack(node.right)))  # type: ignore[attr-defined]
 
 
 def _short(node: ast.AST) -> str:
@@ -85,6 +149,7 @@ def _walk(node: ast.AST, is_code: bool = True) -> Iterator[tuple[ast.AST, bool]]
                 is_words |= name == "args" and isinstance(node, ast.Call) and _name(node) in _ROUNDINGS
                 is_words |= isinstance(child, ast.If) and ast.unparse(child.test) == "progress is not None"
                 is_words |= isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+                is_words |= isinstance(child, ast.keyword) and child.arg in _UNUSED
                 yield from _walk(child, inside and not is_words)
 
 

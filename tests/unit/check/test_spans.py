@@ -161,3 +161,34 @@ def spread_of_a_slice(folder: Path, seed: int, layout: str) -> tuple[float, floa
 def test_ranges_over_a_slice_hold_every_string(layout: str, tmp_path: Path) -> None:
     found = [spread_of_a_slice(tmp_path / str(seed), seed, layout) for seed in range(14)]
     assert sum(claimed < 3 * true for claimed, true in found) > 6, "ranges that are true and say nothing"
+
+
+@pytest.mark.parametrize(
+    ("drift", "weight", "is_known"),
+    ((0.009, 1.0, True), (0.011, 1.0, False), (np.nan, 1.0, False), (0.0, 1e-250, False)),
+)
+def test_weights_that_vanish_or_are_too_uncertain_say_nothing(
+    drift: float, weight: float, is_known: bool, tmp_path: Path
+) -> None:
+    check, program, length = checked_case(tmp_path, 0)
+    part, forward, task = whole_slice(check.task, program, length), check.model.forward, check.task
+    assert part is not None and isinstance(forward, Forward)
+    read = 0 if task.at == "first" else len(task.layout(length)) - 1
+    seen = Attended(task, forward, length, 2, read, -1 if check.query is None else 0)
+    part = part if check.query is None else part.at(check.query, 0)
+    assert part is not None
+    own = np.where(seen.weight[..., None] > 0, seen.value / np.maximum(seen.weight, 1e-300)[..., None], 0.0)
+    assert (np.linalg.norm(own, axis=-1).max(axis=(1, 2)) <= seen.longest).all()
+    assert (np.abs(own).max(axis=(1, 2)) <= seen.far).all()
+    seen.drift[:] = drift
+    seen.weight, seen.rest_weight = seen.weight * weight, seen.rest_weight * weight
+    seen.value, seen.rest_value = seen.value * weight, seen.rest_value * weight
+    if is_known:
+        assert np.isfinite(np.concatenate(seen.over(part)[:5], axis=None)).all()
+        # a mean moves by about twice what its weights are off by of themselves; all else is added as it is
+        assert (seen.over(part)[4] >= 2 * drift * seen.longest.sum()).all()
+        seen.slip = seen.slip + 100 * seen.longest.sum()
+        assert (seen.over(part)[4] >= seen.slip + 2 * drift * seen.longest.sum()).all()
+        return
+    with pytest.raises(Unreadable, match="vanish"):
+        seen.over(part)

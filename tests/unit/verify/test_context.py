@@ -19,12 +19,13 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def random_paths(rng: np.random.Generator, length: int, n_letters: int) -> Paths:
-    """Strings that some random automaton with three states accepts, labelled by its last state."""
-    table = rng.integers(0, 3, (3, n_letters)).astype(np.int32)
-    first = table[:1]
-    found = Paths(n_letters, (first, *[table] * (length - 1)), np.arange(3)).only(np.ones(3, np.bool_))
-    assert found is not None
-    return found
+    """Strings that some random automaton with three states accepts, labelled by its last state; some steps are none."""
+    while True:
+        table = rng.integers(0, 3, (3, n_letters)).astype(np.int32)
+        table[rng.random(table.shape) < 0.15] = -1
+        found = Paths(n_letters, (table[:1], *[table] * (length - 1)), np.arange(3)).only(rng.random(3) < 0.8)
+        if found is not None:
+            return found
 
 
 def walked(context: Context, string: tuple[int, ...]) -> list[int]:

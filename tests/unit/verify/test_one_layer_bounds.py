@@ -71,3 +71,31 @@ def test_margins_of_what_occurs_are_above_their_bounds(seed: int, tmp_path: Path
                 found = margins.least(centre, axes, low, high, slip, below, n_pieces)
                 assert found <= max(true, 0.0)
             assert margins._piece(centre, axes, low, high, slip, below) <= true
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_that_may_vanish_say_nothing(seed: int) -> None:
+    """Where a denominator is not known to be positive no range is, and no vector."""
+    network, domain, program, _ = drawn_case(seed, 4)
+    prover, paths = BoxProver(network, domain), paths_of(domain, program, 4)
+    run: Any = prover._run(4, 0, ((0,),))
+    if run.query_letter is not None:
+        paths = paths.with_letters(run.query_letter, paths.letters_at(run.query_letter)[:1]) or paths
+    sums = prover._sums(run, paths)
+    least, most = sums.extent(paths)
+    assert (least > 0).all() and (least <= most).all()
+    centres = sums.centres(paths)
+    directions = np.eye(centres.shape[1])
+    for h in range(len(least)):
+        for low in (0.0, -1.0, np.nan):
+            some = least.copy()
+            some[h] = low
+            below, above = sums.range(paths, centres, directions, (some, most))
+            assert not np.isfinite(below).any() and not np.isfinite(above).any()
+            errors = sums.errors(some)
+            assert not np.isfinite(errors).any()
+    assert np.isfinite(sums.errors(least)).all() and np.min(sums.errors(least)) > 0
+    # what a weight times itself may lose counts, the more the smaller the denominator
+    assert float(sums.errors(least * 1e-290)[0]) > float(sums.errors(least)[0])
+    own = np.where(sums.weights[..., None] > 0, sums.values / np.maximum(sums.weights, 1e-300)[..., None], 0.0)
+    assert (np.abs(own).max(axis=(1, 2)) <= sums.reach).all()
