@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.cli.command import ROOT, extract
 
 CHECKPOINT = str(ROOT / "benchmarks" / "checkpoints" / "max_of_10")
