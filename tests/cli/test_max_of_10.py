@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.cli.command import ROOT, extract
 
 CHECKPOINT = str(ROOT / "benchmarks" / "checkpoints" / "max_of_10")
@@ -46,10 +44,17 @@ def test_one_wrong_input_among_them_is_found(tmp_path: Path) -> None:
     assert examples[0]["tokens"] == ["63"] * 10
 
 
-@pytest.mark.parametrize("method", [("--verify", "enumerate"), ("--semantics", "f32-any-order")])
-def test_what_does_not_apply_leaves_it_undecided(method: tuple[str, ...], tmp_path: Path) -> None:
-    code, found = verify(tmp_path, "max_over(everywhere, tokens)", *method)
+def test_what_does_not_apply_leaves_it_undecided(tmp_path: Path) -> None:
+    code, found = verify(tmp_path, "max_over(everywhere, tokens)", "--verify", "enumerate")
     assert (code, found["status"]) == (3, "undecided")
+
+
+def test_every_float32_evaluation_answers_as_the_real_function_does(tmp_path: Path) -> None:
+    code, found = verify(tmp_path, "max_over(everywhere, tokens)", "--semantics", "f32-any-order")
+    assert (code, found["status"]) == (0, "proved")
+    numerics = found["numerics"]
+    assert isinstance(numerics, dict)
+    assert numerics["semantics"] == "f32-any-order" and 0 < numerics["error_bound"] < numerics["min_margin"]
 
 
 def test_a_program_that_the_checker_cannot_follow_is_undecided(tmp_path: Path) -> None:

@@ -241,7 +241,8 @@ def test_what_does_not_apply_is_refused_by_name() -> None:
     with_mlp = random_network(1, n_heads=1, d_vocab=4, norm="none")
     assert "2 heads" in str(why_not(two, domain, "real"))
     assert "MLP" in str(why_not(with_mlp, domain, "real"))
-    assert "f32" in str(why_not(network_of(1), domain, "f32-any-order"))
+    assert "f32-ref" in str(why_not(network_of(1), domain, "f32-ref"))
+    assert why_not(network_of(1), domain, "f32-any-order") is None
     every = domain_of("", "<sep> {x}", 'at = "every"', 4, (0,))
     assert "every" in str(why_not(network_of(1), every, "real"))
 
