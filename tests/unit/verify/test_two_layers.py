@@ -183,7 +183,7 @@ class Distances:
     def __init__(self, point: Any, distance: float) -> None:
         self.point, self.distance = point, distance
 
-    def bound(self, x: Affine, answer: Any) -> Any:
+    def bound(self, x: Affine, answer: Any, computed: Any = None) -> Any:
         away = np.abs(x.centre - self.point)
         least = np.maximum(away - x.reach, 0.0).max(axis=1, keepdims=True) - self.distance
         middle = away.max(axis=1, keepdims=True) - self.distance
@@ -197,18 +197,18 @@ def test_pieces_leave_nothing_out(seed: int) -> None:
     """The margin at any point of a form is at least what is said of it, however it is cut."""
     rng = np.random.default_rng(seed)
     n, k = int(rng.integers(1, 4)), int(rng.integers(1, 3))
-    forms, tie = drawn_forms(rng, 5, n, k, 1.0, Affine), float(rng.choice([0.0, 0.01]))
+    forms, width = drawn_forms(rng, 5, n, k, 1.0, Affine), float(rng.choice([0.0, 0.01]))
     at = int(rng.integers(5))
     # a point inside, or as far beyond as cutting can tell
     point = corner(rng, forms, bool(seed % 2)).astype(float)[at] + (0.0, 0.3, 1.0)[seed % 3]
-    final: Any = Distances(point, 10.0 ** rng.uniform(-3, -0.7))
-    least = least_margins(final, forms, (0,), tie)
+    final: Any = Distances(point, 10.0 ** rng.uniform(-3, -0.7) + width)
+    least = least_margins(final, forms, (0,))
     for is_corner in (False, True) * 20:
         margins = np.abs(corner(rng, forms, is_corner) - point).max(axis=1) - final.distance
         assert (least <= margins + 1e-15).all()
     assert (seed % 3 > 0) or least[at] == -np.inf
     # one by one they are bounded as together
-    alone = [float(least_margins(final, forms[[i]], (0,), tie)[0]) for i in range(5)]
+    alone = [float(least_margins(final, forms[[i]], (0,))[0]) for i in range(5)]
     assert np.array_equal(least, alone)
 
 
@@ -217,14 +217,15 @@ def test_cutting_decides_what_one_form_cannot() -> None:
     for at in (np.array([0.5, -0.5]), np.array([-0.9, 0.1])):
         final: Any = Distances(at, 0.3)
         assert float(final.bound(form, (0,)).least.min()) < 0
-        assert 0 < least_margins(final, form, (0,), 0.0)[0] <= 0.2
+        assert 0 < least_margins(final, form, (0,))[0] <= 0.2
 
 
-def test_margins_that_are_ties_are_cut_or_given_up() -> None:
+def test_margins_of_what_comes_near_are_cut_or_given_up() -> None:
     form = Affine(np.zeros((1, 1)), np.full((1, 1, 1), 0.5), np.zeros((1, 1)))
-    final: Any = Distances(np.array([1.0]), 0.2)
-    assert least_margins(final, form, (0,), 0.29)[0] > 0.29
-    assert least_margins(final, form, (0,), 0.31)[0] == -np.inf
+    nearest: Any = Distances(np.array([1.0]), 0.4)
+    assert least_margins(nearest, form, (0,))[0] > 0
+    nearest = Distances(np.array([1.0]), 0.51)
+    assert least_margins(nearest, form, (0,))[0] == -np.inf
 
 
 @pytest.mark.parametrize("part", ("centre", "noise", "radius"))
@@ -233,7 +234,7 @@ def test_a_form_that_is_no_number_has_no_margin(part: str) -> None:
     getattr(forms, part)[0] = np.inf
     final: Any = Distances(np.array([1.0]), 0.2)
     with np.errstate(all="ignore"):
-        assert least_margins(final, forms, (0,), 0.0).tolist() == [-np.inf, 0.8]
+        assert least_margins(final, forms, (0,)).tolist() == [-np.inf, 0.8]
 
 
 @pytest.mark.parametrize("seed", range(12))
