@@ -41,7 +41,7 @@ _OF_NUMBERS = (
     "max_over(upto, tokens)", "min_over(upto, tokens)", "max_over(everywhere, tokens)", "min_over(everywhere, tokens)",
 )  # fmt: skip
 _LEVELS = 5
-#: Work, as a share of that of the search it helps.
+#: Candidates, as a share of those of the search it helps.
 _SHARE = 6
 
 
@@ -50,7 +50,7 @@ def idioms(*, is_numeric: bool) -> list[Term]:
     return [parse_term(text) for text in _OF_SYMBOLS + (_OF_NUMBERS if is_numeric else ())]
 
 
-def grown(bank: Bank, grammar: Grammar) -> Iterator[int]:
+def grown(bank: Bank, grammar: Grammar, n_levels: int = _LEVELS) -> Iterator[int]:
     """Fill an empty bank with leaves and idioms and join them level by level; yield each level that is done."""
     grammar.grow(1)
     numeric = bank.frame.vocabulary.numeric
@@ -58,14 +58,15 @@ def grown(bank: Bank, grammar: Grammar) -> Iterator[int]:
     for term in idioms(is_numeric=numeric):
         _place(bank, term, ids)
     yield 1
-    for level in range(2, _LEVELS + 1):
+    for level in range(2, n_levels + 1):
         grammar.grow(level)
         yield level
 
 
-def share_of(work: int) -> int:
-    """Return the work that idioms may use."""
-    return work // _SHARE
+def share_of(n_candidates: int, max_cost: int) -> tuple[int, int]:
+    """Return how many candidates idioms may take of a budget, and to how many levels; none of too small a one."""
+    share = n_candidates // _SHARE
+    return (share, min(_LEVELS, max_cost)) if share > len(_OF_SYMBOLS + _OF_NUMBERS) else (0, 0)
 
 
 def _place(bank: Bank, term: Term, ids: dict[Term, int]) -> int:

@@ -213,10 +213,13 @@ class Portfolio:
 
     def _idiom_levels(self) -> Iterator[str]:
         """Join idioms level by level in a bank beside the complete one, which is dropped at the end."""
+        n_candidates, n_levels = idioms.share_of(self.budget.n_candidates, self.budget.max_cost)
+        if not n_levels:
+            return
         bank = Bank(self.frame, memory_bytes=self.budget.memory_bytes >> 2)
-        work = idioms.share_of(self.budget.n_candidates * _CELLS_PER_CANDIDATE)
+        grammar = self._grammar(bank, n_candidates * _CELLS_PER_CANDIDATE)
         try:
-            for level in idioms.grown(bank, self._grammar(bank, work)):
+            for level in idioms.grown(bank, grammar, n_levels):
                 self._settle_level(bank, level)
                 yield "idioms"
         finally:

@@ -161,7 +161,7 @@ class Case:
         for check in self.checks:
             check._bounded(part, letter, answer)
             attended, start = check.attended[letter]
-            centre, axes, low, high, slip, _ = self.checks[0].attended[letter][0].over(part)
+            centre, axes, low, high, slip = self.checks[0].attended[letter][0].over(part)[:5]
             form = Form(centre + axes @ ((low + high) / 2), axes * ((high - low) / 2), slip)
             with np.errstate(all="ignore"):
                 radii.append(check._margins(answer).of(form, start).radius)

@@ -32,8 +32,6 @@ from extract.stages_load import load_subject
 from extract.verify import box_proof, sum_states
 from extract.verify.box_proof import BoxProver, BoxResult
 from extract.verify.boxes import Node
-from extract.verify.care import USUAL, CareStages
-from extract.verify.stages import claims_of
 from tests.soundness.test_box_bounds import assert_right, checked_case, drawn_case
 from tests.unit.verify.enumeration_cases import BruteOracle
 
@@ -134,8 +132,7 @@ def test_one_planted_difference_is_never_agreed_away() -> None:
 def test_divisions_are_of_real_arithmetic_alone(tmp_path: Path) -> None:
     """Their ranges do not carry the errors of single precision: with those claimed too, neither side divides."""
     network, domain, program, _ = drawn_case(0, 4)
-    prover = BoxProver(network, domain)
-    prover.stages = CareStages(network, domain.readout, claims_of("f32-any-order"))(USUAL)
+    prover = BoxProver(network, domain, "f32-any-order")
     result = prover.prove(program, 4, 0, 40)
     assert isinstance(result, BoxResult)
     assert not any(node.is_divided for node in nodes_of(result.tree))
@@ -149,7 +146,7 @@ def test_divisions_are_of_real_arithmetic_alone(tmp_path: Path) -> None:
     made = Divided(["s", [1.0] * d, [[0, 0, 0]] * length, [0, 1]], part, d)
     check.directions = [made.direction]
     assert check._ranges(made) is not None
-    check._forward = Forward32(check._forward.weights, SINGLE)
+    check._single = Forward32(check._forward.weights, SINGLE)
     assert check._ranges(made) is None
 
 
@@ -174,7 +171,7 @@ def test_the_checker_confirms_no_cell_of_two_answers(layout: str, tmp_path: Path
         assert int(probe.counts.sum()) == part.size()
         letter = -1 if check.query is None else part.letters(check.query)[0]
         try:
-            ranges = CellRanges(check._attended(letter), probe, rng.normal(size=(d, 2)))
+            ranges = CellRanges(check._attended(letter)[0], probe, rng.normal(size=(d, 2)))
         except Unreadable:
             continue
         for cell in range(len(probe.sides)):
