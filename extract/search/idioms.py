@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from extract.lang.sorts import sorts_of
-from extract.lang.syntax import parse_term
+from extract.lang.syntax import parse_term, print_term
 from extract.lang.terms import Term
 from extract.search.bank import Bank, Key, Tag
+from extract.search.builders import IS_REPEATED
 from extract.search.layers import Grammar
 
 _SAME = "select(tokens, tokens, '==')"
 _TIMES = f"selector_width({_SAME})"
-_SEEN = f"exists(before and {_SAME})"
+_SEEN = print_term(IS_REPEATED)
 _CHANGED = "not tokens == shift(tokens, 1)"
 _MIRROR = "select(indices, selector_width(after), '==')"
 

@@ -38,6 +38,8 @@ _MOST_KEPT = 12
 _INPUTS_PER_COST, _LEAST_LISTING = 8, 24
 #: The bank's first levels take milliseconds: they come before the stages that fit machines and arithmetic ...
 _FIRST_LEVELS = 4
+#: So many levels of idioms take a second; the others come after the bank's.
+_FIRST_IDIOMS = 3
 #: ... and a goal with a term of at most this cost needs neither.
 _CHEAP = 6
 #: A term that costs more lists what a program would say.
@@ -92,15 +94,15 @@ class Portfolio:
         self.complete_to_cost = 0
         self.has_certified = False
         self._bank = Bank(self.frame, memory_bytes=budget.memory_bytes)
-        self._dropped_candidates = self._dropped_distinct = 0
+        self._retired = Spent()
         self._derived: list[tuple[int, Goal, int, int]] = []  # state index, boolean goal, code if true, code if false
         self._defaulted: list[tuple[int, int]] = []  # state index, code given where nothing is selected
 
     @property
     def spent(self) -> Spent:
         """What the bank and the guided queue have tried so far."""
-        n_candidates = self._dropped_candidates + self._bank.n_candidates + self.guided.n_candidates
-        return Spent(n_candidates=n_candidates, n_distinct=self._dropped_distinct + self._bank.n_distinct)
+        n_candidates = self._retired.n_candidates + self._bank.n_candidates + self.guided.n_candidates
+        return Spent(n_candidates=n_candidates, n_distinct=self._retired.n_distinct + self._bank.n_distinct)
 
     def consider(self, index: int, term: Term, stage: str) -> bool:
         """Have the gate judge a proposed term for one goal; return whether it is exact on every input asked."""
@@ -144,7 +146,7 @@ class Portfolio:
         self._learn_machines()
         yield "automaton"
         joined = self._idiom_levels()
-        yield from islice(self._while_dearer(joined, _CHEAP), _FIRST_LEVELS - 1)
+        yield from islice(self._while_dearer(joined, _CHEAP), _FIRST_IDIOMS)
         yield from levels
         yield from self._while_dearer(joined, _DEAR)
         del joined  # and its bank
@@ -152,7 +154,8 @@ class Portfolio:
         yield "divided"
         self._propose_partial()
         yield "agreement"
-        self._bank = self._dropped(self._bank)
+        self._retire(self._bank)
+        self._bank = Bank(self.frame)  # the next view of the answer needs the memory
 
     def _propose_generated(self) -> None:
         """Fit closed forms of outputs and lengths; with slack, and split by length, for a model that errs."""
@@ -205,6 +208,7 @@ class Portfolio:
         return self.oracle.domain.readout.kind == "value" and self.gate.unit == 1
 
     def _grammar(self, bank: Bank, work: int) -> Grammar:
+        """Return what grows a bank, which is told what to watch for."""
         self._watch(bank)
         return Grammar(
             bank, constants=self._constants(), symbols=self._symbols(), work=work, letters=self._letters(),
@@ -223,13 +227,12 @@ class Portfolio:
                 self._settle_level(bank, level)
                 yield "idioms"
         finally:
-            self._dropped(bank)
+            self._retire(bank)
 
-    def _dropped(self, bank: Bank) -> Bank:
-        """Count what a bank has tried, and return an empty one: the next view of the answer needs the memory."""
-        self._dropped_candidates += bank.n_candidates
-        self._dropped_distinct += bank.n_distinct
-        return Bank(self.frame)
+    def _retire(self, bank: Bank) -> None:
+        """Keep count of what a bank has tried that is about to be let go."""
+        self._retired.n_candidates += bank.n_candidates
+        self._retired.n_distinct += bank.n_distinct
 
     def _while_dearer(self, levels: Iterator[str], cost: int) -> Iterator[str]:
         """Go on with levels while some goal has no term of at most a cost, and there is time."""

@@ -36,8 +36,8 @@ _N_CONFLICTS = 12
 _ROLLS = (5, 7, 11, 13)
 _MOST_CHECKED = 1 << 13
 _MOST_TABLES = 16
-#: Selectors, values and cells of means that are computed pair by pair.
-_FEW_CELLS, _FEW_VALUES = 16, 256
+#: Selectors and values of means that are computed pair by pair, on so many cells before the rest.
+_FEW_SELECTORS, _FEW_VALUES, _FEW_CELLS = 16, 256, 16
 
 
 class HeadSearch:
@@ -243,7 +243,7 @@ class HeadSearch:
     @property
     def _has_several_answers(self) -> bool:
         """Whether the goal is a number of more than two values: no truth value times a constant."""
-        return len(np.unique(self._cells.target[: _FEW_CELLS << 2])) > 2
+        return len(np.unique(self._cells.target)) > 2
 
     def _floored(self, heads: Heads, build: _Builder, n_old: tuple[int, int]) -> Iterator[Proposal]:
         """Yield means rounded down, of truth values times the largest answer: the cheapest fresh pairs, one by one.
@@ -252,7 +252,7 @@ class HeadSearch:
         """
         target = self._cells.target.astype(np.int64)
         factor = int(target.max()) if build.tag == "" else 1
-        s, v = np.indices((min(len(heads.masks), _FEW_CELLS), min(len(heads.values), _FEW_VALUES))).reshape(2, -1)
+        s, v = np.indices((min(len(heads.masks), _FEW_SELECTORS), min(len(heads.values), _FEW_VALUES))).reshape(2, -1)
         fresh = (s >= n_old[0]) | (v >= n_old[1])
         s, v = s[fresh], v[fresh]
         for part in (slice(0, _FEW_CELLS), self._all):

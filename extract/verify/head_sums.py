@@ -173,11 +173,11 @@ class HeadSums:
         if not least > 0:
             return np.full(part.shape[2], np.inf)
         weights = self.weights[h][..., None]
-        bound = _over(self._largest(paths, part, fixed), least, most)
+        bound = over(self._largest(paths, part, fixed), least, most)
         for _ in range(_PASSES if most > _CLOSE * least else 0):
             rest = self._largest(paths, part - weights * bound, fixed - self.fixed_weights[h] * bound)
             size = np.abs(bound) * gamma(3) * (1 + most / least)
-            bound = np.minimum(bound, bound + _over(rest, least, most) + size)
+            bound = np.minimum(bound, bound + over(rest, least, most) + size)
         return bound
 
     def _joint(self, paths: Paths, parts: list[Floats], fixed: list[Floats], extent: tuple[Floats, Floats]) -> Floats:
@@ -193,21 +193,24 @@ class HeadSums:
             (np.abs(p).max(axis=1).sum(axis=0) / d for p, d in zip(parts, mean, strict=True)), 0.0 * fixed[0]
         )
         highest = self._largest(paths, total, total_fixed) + gamma(len(parts) + 4) * sizes
-        m = parts[0].shape[2] // 2
         for part, rest, low, high, d in zip(parts, fixed, least, most, mean, strict=True):
-            top = self._largest(paths, part, rest) / d
-            bottom = -np.concatenate([top[m:], top[:m]])
-            shrink, grow = d / high - 1, d / low - 1
-            corners = np.array([top * shrink, top * grow, bottom * shrink, bottom * grow])
-            size = np.abs(corners).max(axis=0) + np.abs(top) + np.abs(bottom)
-            highest = highest + corners.max(axis=0) + 1e-14 * size
+            highest = highest + swayed(self._largest(paths, part, rest) / d, d / high - 1, d / low - 1)
         return highest
 
 
-def _over(numerator: Floats, least: float, most: float) -> Floats:
-    """Return an upper bound of a numerator's quotient by something between two positive numbers."""
+def over(numerator: Floats, least: Floats | float, most: Floats | float) -> Floats:
+    """Return upper bounds of quotients by numbers between two positive ones."""
     quotient = np.where(numerator > 0, numerator / least, numerator / most)
     return np.asarray(quotient + 1e-15 * np.abs(quotient))
+
+
+def swayed(top: Floats, shrink: Floats | float, grow: Floats | float) -> Floats:
+    """Return upper bounds of forms times a share between two; ``top`` [..., form] bounds the forms from above, the
+    second half of them the opposites of the first."""
+    bottom = -np.roll(top, top.shape[-1] // 2, axis=-1)
+    corners = np.array([top * shrink, top * grow, bottom * shrink, bottom * grow])
+    size = np.abs(corners).max(axis=0) + np.abs(top) + np.abs(bottom)
+    return np.asarray(corners.max(axis=0) + 1e-14 * size)
 
 
 def attended_room(stages: Stages, domain: Domain, length: int, offset: int) -> float:

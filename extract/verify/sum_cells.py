@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from extract.verify.affine import Affine, Floats, gamma
 from extract.verify.counters import largest
 from extract.verify.final_stage import FinalStage
-from extract.verify.head_sums import HeadSums
+from extract.verify.head_sums import HeadSums, over, swayed
 from extract.verify.paths import Paths
 
 #: Cells bounded together before they are bounded alone.
@@ -102,7 +102,7 @@ def _quotients(sums: HeadSums, paths: Paths, centres: Floats, both: Floats, leas
         fixed = sums.fixed_values[h] @ both - sums.fixed_weights[h] * offset
         parts.append((part, fixed))
         tops.append(largest(paths, part, fixed))
-    highest = sum((_over(t, least[:, [h]], most[:, [h]]) for h, t in enumerate(tops)), np.zeros_like(tops[0]))
+    highest = sum((over(t, least[:, [h]], most[:, [h]]) for h, t in enumerate(tops)), np.zeros_like(tops[0]))
     if len(parts) > 1:
         highest = np.minimum(highest, _joint(paths, parts, tops, least, most))
     # a part's rounding, relative to its weights; over mean denominators, of which the most are twice, three times that
@@ -121,21 +121,9 @@ def _joint(paths: Paths, parts: list[tuple[Floats, Floats]], tops: list[Floats],
         np.zeros_like(fixed),
     )
     highest = largest(paths, total, fixed) + gamma(len(parts) + 4) * sizes
-    m = total.shape[2] // 2
     for h, d in enumerate(mean):
-        top = tops[h] / d
-        bottom = -np.concatenate([top[:, m:], top[:, :m]], axis=1)
-        shrink, grow = (d / most[:, h] - 1)[:, None], (d / least[:, h] - 1)[:, None]
-        corners = np.array([top * shrink, top * grow, bottom * shrink, bottom * grow])
-        size = np.abs(corners).max(axis=0) + np.abs(top) + np.abs(bottom)
-        highest = highest + corners.max(axis=0) + 1e-14 * size
+        highest = highest + swayed(tops[h] / d, d / most[:, [h]] - 1, d / least[:, [h]] - 1)
     return highest
-
-
-def _over(numerator: Floats, least: Floats, most: Floats) -> Floats:
-    """Return upper bounds of quotients by numbers between two positive ones."""
-    quotient = np.where(numerator > 0, numerator / least, numerator / most)
-    return np.asarray(quotient + 1e-15 * np.abs(quotient))
 
 
 @dataclass(frozen=True, slots=True)

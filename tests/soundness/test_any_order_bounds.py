@@ -17,7 +17,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from extract import stages_verify
 from extract.certificate_file import seal
 from extract.check.answers import Model
 from extract.check.anykind import forward_of
@@ -31,16 +30,16 @@ from extract.check.spans import Form
 from extract.check.spec import read_task
 from extract.lang.syntax import parse_program
 from extract.network import Network, Norm
-from extract.pipeline import VerifyRequest, verify_program
 from extract.report.report import Report
 from extract.stages_load import load_subject
 from extract.verify import box_proof
 from extract.verify.box_proof import BoxProver, BoxResult, leaf_of
 from tests.architectures import Parts
 from tests.network_logits import logits
-from tests.networks import random_network, write_neutral
+from tests.networks import random_network
+from tests.soundness import test_box_architectures as box_architectures
 from tests.soundness.test_adversarial_floats import LINEAR, ORDERS, World, dressed, in_some_order
-from tests.soundness.test_box_architectures import LENGTH, RIGHT, SPEC, majority
+from tests.soundness.test_box_architectures import LENGTH, RIGHT, majority
 from tests.soundness.test_box_bounds import LACKING, PROGRAMS, checked_case, paths_of
 from tests.unit.verify.enumeration_cases import make_domain
 
@@ -262,18 +261,7 @@ def biased(shift: float) -> Network:
 
 def verified(folder: Path, network: Network, semantics: str) -> tuple[Report, Path]:
     """Verify the majority, all that is decided decided by bounds."""
-    write_neutral(network, folder)
-    (folder / "spec.toml").write_text(SPEC)
-    path = folder / "claim.cert.json"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages_verify, "_PATIENCE", 1000)  # work is the limit: a slow machine decides as much
-        patch.setattr(box_proof, "SMALL_WORK", 0)
-        patch.setattr(box_proof, "LISTED_WORK", 0)
-        patch.setattr(stages_verify, "_SHARE_BEFORE_BOUNDS", {"auto": 10**9, "bounds": 10**9})
-        request = VerifyRequest(
-            checkpoint=folder, program=RIGHT, method="bounds", seconds=0.4, certificate=path, semantics=semantics
-        )
-        return verify_program(request), path
+    return box_architectures.verified(folder, network, RIGHT, semantics, seconds=0.4)
 
 
 def as_single(path: Path, folder: Path) -> bool:

@@ -67,7 +67,9 @@ def majority(**lacking: Any) -> Network:
     return replace(network, embed=embed, W_U=W_U, layers=(layer,))
 
 
-def verified(folder: Path, network: Network, program: str) -> tuple[Report, Path]:
+def verified(
+    folder: Path, network: Network, program: str, semantics: str = "real", seconds: float = 2.0
+) -> tuple[Report, Path]:
     """Verify a program, all that is decided decided by bounds."""
     write_neutral(network, folder)
     (folder / "spec.toml").write_text(SPEC)
@@ -77,7 +79,9 @@ def verified(folder: Path, network: Network, program: str) -> tuple[Report, Path
         patch.setattr(box_proof, "SMALL_WORK", 0)
         patch.setattr(box_proof, "LISTED_WORK", 0)
         patch.setattr(stages_verify, "_SHARE_BEFORE_BOUNDS", {"auto": 10**9, "bounds": 10**9})
-        request = VerifyRequest(checkpoint=folder, program=program, method="bounds", seconds=2.0, certificate=path)
+        request = VerifyRequest(
+            checkpoint=folder, program=program, method="bounds", seconds=seconds, certificate=path, semantics=semantics
+        )
         return verify_program(request), path
 
 
