@@ -49,8 +49,9 @@ PROGRAMS = {
 }
 
 
-def drawn_case(seed: int, length: int) -> tuple[Network, Domain, Program, str]:
-    """A network, a domain of one length and a program, all drawn from a seed; and the program's text."""
+def drawn_case(seed: int, length: int, shortest: int | None = None) -> tuple[Network, Domain, Program, str]:
+    """A network, a domain of one length (or from a shortest one on) and a program, all drawn from a seed; and the
+    program's text."""
     rng = np.random.default_rng(seed)
 
     def pick(*choices: Any) -> Any:
@@ -69,7 +70,7 @@ def drawn_case(seed: int, length: int) -> tuple[Network, Domain, Program, str]:
         alphabet=("a", "b", "c")[: pick(2, 3)],
         template=pick("<s> {x}", "{x}", "<s> {x} <e>", "{x} {x[0]} <e>"),
         promise=pick(None, {"where": "count(tokens == 'a') != count(tokens == 'b')"}),
-        min_length=length, max_length=length, offsets=(0, 3), **readout,
+        min_length=length if shortest is None else shortest, max_length=length, offsets=(0, 3), **readout,
     )  # fmt: skip
     return network, domain, parse_program(PROGRAMS[kind], "value" if kind == "argmax" else "multilabel"), PROGRAMS[kind]
 
