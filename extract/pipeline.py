@@ -52,7 +52,6 @@ class VerifyRequest:
     method: Method = "auto"
     seconds: float = _NOMINAL_SECONDS
     memory_bytes: int = 4 << 30
-    jobs: int = 1
     certificate: Path | None = None
     outputs: tuple[Path, ...] = ()
     force: bool = False
@@ -73,7 +72,6 @@ class RunRequest:
     method: Method = "auto"
     seconds: float = _NOMINAL_SECONDS
     memory_bytes: int = 4 << 30
-    jobs: int = 1
     max_cost: int = 24
     n_programs: int = 1
     strict: bool = False

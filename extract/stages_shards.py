@@ -17,6 +17,8 @@ from extract.stages_load import Subject, load_subject
 from extract.table_model import TableModel
 from extract.verify.ahead import prove_shard
 from extract.verify.box_proof import BoxProver
+from extract.verify.enumerate import do_part, part_worker
+from extract.verify.parts import PartWorker
 from extract.verify.two_layers import prover_for
 
 #: What a worker calls.
@@ -63,6 +65,7 @@ class _Kept:
     about: dict[str, Any]
     subject: Subject
     provers: dict[str, BoxProver] = field(default_factory=dict)
+    workers: dict[int, PartWorker] = field(default_factory=dict)
 
     def prover(self) -> BoxProver:
         """Return what decides lengths by boxes, made once. Raises: DomainError if nothing does."""
@@ -74,14 +77,24 @@ class _Kept:
             self.provers[semantics] = found
         return self.provers[semantics]
 
+    def part_worker(self, memory_bytes: int) -> PartWorker:
+        """Return what enumerates parts, made once."""
+        if memory_bytes not in self.workers:
+            network, domain = self.subject.checkpoint.network, self.subject.domain
+            self.workers[memory_bytes] = part_worker(network, domain, self.about["semantics"], memory_bytes)
+        return self.workers[memory_bytes]
+
 
 _kept: list[_Kept] = []
 
 
 def do(message: dict[str, Any]) -> dict[str, Any]:
-    """Do one message, ``{"do": "bounds", "about": ..., ...}``; an error that can be explained is a reply too."""
+    """Do one message, ``{"do": "bounds" | "enumerate", "about": ..., ...}``; an error that can be explained is a reply
+    too."""
     try:
         kept = _read(message["about"])
+        if message["do"] == "enumerate":
+            return do_part(kept.part_worker(message["memory"]), message)
         return prove_shard(kept.prover(), message)
     except ExtractError as error:
         return {"error": error.line()}

@@ -57,8 +57,7 @@ _SAMPLE, _SAMPLE_SEED, _HOPELESS = 4096, 7, 0.05
 
 
 class Limits(Protocol):
-    """What a request allows: ``seconds`` become a limit on work, ``jobs`` are threads; ``method`` is auto, bounds or
-    enumerate."""
+    """What a request allows: ``seconds`` become a limit on work; ``method`` is auto, bounds or enumerate."""
 
     @property
     def seconds(self) -> float: ...
@@ -68,8 +67,6 @@ class Limits(Protocol):
     def semantics(self) -> str: ...
     @property
     def method(self) -> str: ...
-    @property
-    def jobs(self) -> int: ...
 
 
 class Beyond:
@@ -179,7 +176,7 @@ class TableVerifier:
                 work_limit=work_limit,
                 memory_bytes=self.limits.memory_bytes,
                 progress=self.progress,
-                jobs=self.limits.jobs,
+                shards=self._shards,
                 stop=lambda: self.is_interrupted or guard.is_over(),
             )
 

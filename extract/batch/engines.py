@@ -12,9 +12,10 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 from time import sleep
 from types import TracebackType
@@ -102,13 +103,14 @@ class DaskEngine:
         address: Any = self._scheduler
         try:
             if address is None:
-                self._cluster = address = self._distributed.LocalCluster(
-                    n_workers=self._workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    dashboard_address=None,
-                    silence_logs=logging.CRITICAL,
-                )
+                with _deaf_children():
+                    self._cluster = address = self._distributed.LocalCluster(
+                        n_workers=self._workers,
+                        threads_per_worker=1,
+                        processes=True,
+                        dashboard_address=None,
+                        silence_logs=logging.CRITICAL,
+                    )
             self._client = self._distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             self.__exit__(None, None, None)
@@ -168,6 +170,20 @@ class DaskEngine:
         if self._futures:
             self._client.cancel(list(self._futures))
         self._futures.clear()
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Start threads and processes that Ctrl-C does not reach: they end in order with this one, which hears it later."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # started by a thread, it would have that thread hear again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def do_apart(function: str, job: dict[str, Any]) -> Ended:
