@@ -108,7 +108,7 @@ class DaskEngine:
                         n_workers=self._workers,
                         threads_per_worker=1,
                         processes=True,
-                        dashboard_address=None,
+                        dashboard_address=":0",  # some free port: the usual one may be taken
                         silence_logs=logging.CRITICAL,
                     )
             self._client = self._distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)

@@ -1,6 +1,8 @@
 """The portfolio: runs the proposing stages on one probe set, cheapest first, and hands every proposal to the gate.
 
-It decides what is tried and in which order, and judges nothing.
+It decides what is tried and in which order, and judges nothing. It is one process: a bank merges what means the same in
+one table of signatures, and every level, and the stages after it, read what that table kept. Proofs are shared out
+(extract/shards.py), the search is not.
 """
 
 from __future__ import annotations
