@@ -28,7 +28,7 @@ class WorkerShards:
     """Shards done by an engine's workers; a context manager that leaves nothing running.
 
     ``seconds`` and ``memory_bytes`` are what the whole may take: one shard is killed well above them. Workers come up
-    with the first message.
+    at once, beside whatever goes before the first message.
     Raises:  UsageError or ExtractError as ``DaskEngine`` does.
     """
 
@@ -51,6 +51,8 @@ class WorkerShards:
         self._begun.enter_context(self._engine)
         if isinstance(self._engine, DaskEngine):
             self._n_workers = self._engine.n_workers
+        elif isinstance(self._engine, Supervisor):
+            self._engine.start_all(self._limits[1])
         return self
 
     def __exit__(self, *failure: type[BaseException] | BaseException | TracebackType | None) -> None:

@@ -227,6 +227,11 @@ class Supervisor:
                 worker.check()
             yield from ended
 
+    def start_all(self, memory_bytes: int) -> None:
+        """Have every worker come up, for jobs to come with this memory limit."""
+        while len(self._workers) < self._n_workers:
+            self._start(memory_bytes)
+
     def drop(self) -> None:
         """Forget the jobs that wait, and kill the workers that have one."""
         self._waiting.clear()
@@ -273,11 +278,14 @@ class Supervisor:
         """Start workers while there is more to do than there are free ones; each has the next job's memory limit."""
         n_free = sum(worker.job is None for worker in self._workers)
         while len(self._workers) < self._n_workers and n_free < len(self._waiting):
-            log = self._log.fileno() if self._log is not None else subprocess.DEVNULL
-            worker = _Worker(self._function, self._waiting[0][0].memory_bytes, log)
-            self._workers.append(worker)
-            self._selector.register(worker.out, selectors.EVENT_READ, worker)
+            self._start(self._waiting[0][0].memory_bytes)
             n_free += 1
+
+    def _start(self, memory_bytes: int) -> None:
+        log = self._log.fileno() if self._log is not None else subprocess.DEVNULL
+        worker = _Worker(self._function, memory_bytes, log)
+        self._workers.append(worker)
+        self._selector.register(worker.out, selectors.EVENT_READ, worker)
 
     def _drop(self, worker: _Worker) -> None:
         with suppress(KeyError, ValueError):

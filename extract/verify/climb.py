@@ -25,8 +25,8 @@ from extract.verify.two_layers import prover_for
 
 #: Witnesses of one length and offset that are replayed and kept.
 _N_WITNESSES = 10
-#: Seconds of lengths decided here before the rest is shared out: workers take about as long to come up.
-_ALONE_SECONDS = 0.5
+#: Seconds of lengths decided here before the rest is shared out: a worker first reads the checkpoint.
+_ALONE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)

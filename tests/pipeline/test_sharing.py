@@ -161,6 +161,12 @@ def test_an_interrupt_ends_a_shared_run_in_order(options: list[str], tmp_path: P
         pytest.importorskip("distributed")
     folder = constant_task(tmp_path / "deep", 2, (1, 23)).resolve()
     with started(folder, "--verify", "enumerate", "--time", "1h", *options) as process:
+        assert process.stderr is not None
+        seen = b""
+        while b"verify" not in seen:
+            more = os.read(process.stderr.fileno(), 1 << 12)
+            assert more, seen.decode()
+            seen += more
         assert soon(lambda: bool(shard_workers(folder)), 60)
         assert options == DASK or workers_of(process.pid)
         time.sleep(1.0)
