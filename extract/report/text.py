@@ -142,6 +142,8 @@ def sentence_of(report: Report) -> str:
     """Return what the status of a result means here, in a sentence."""
     verdict = report.verdict
     if report.status == "undecided" and verdict is not None and report.programs:
+        if number(verdict.disagree) and number(verdict.undecided):
+            return "differences were found, and not every input was decided"
         if number(verdict.disagree):
             return "no program found is right on all inputs, or on all but 1 %: this comes closest"
         return apart_from_ties(report) or "no difference found, and not every input was decided"
