@@ -59,8 +59,9 @@ class Padded:
         """Yield choices between the mark and something else that the terms of a bank's level make possible."""
         if not self._is_begun:
             self._is_begun = True
-            self._keep(self._rest, _orders(self._domain))
-            self._keep(self._is_mark, _ends(self._domain))
+            if self._rest.goal.shape == "position":
+                self._keep(self._rest, _orders(self._domain))
+                self._keep(self._is_mark, _ends(self._domain))
         goal = self._is_mark.goal
         self._keep(self._is_mark, chain(_equal(bank, goal, cost), _virtual(bank, goal, cost)))
         goal = self._rest.goal
@@ -85,8 +86,8 @@ class Padded:
             values = evaluate_term(term, self._gate.batch, self._domain.vocabulary)
         except ProgramError:
             return False
-        if goal.mask.shape != self._gate.states[self.index].gate.mask.shape:
-            return False  # inputs have been learned since: the whole is judged on them
+        if values.shape not in (goal.codes.shape, (len(goal.codes), 1)):
+            return False  # badly shaped, or inputs have been learned since: the whole is judged on them
         return bool(((np.broadcast_to(values, goal.codes.shape) == goal.codes) | ~goal.mask).all())
 
 

@@ -59,6 +59,16 @@ def test_padded_lists_are_found(world, name: str) -> None:  # type: ignore[no-un
     assert ((values == gate.states[0].gate.codes) | ~gate.states[0].gate.mask).all()
 
 
+def test_one_answer_per_input_may_have_nothing_to_say() -> None:
+    world = domain("abcd", lengths=(1, 5))
+    mark = world.vocabulary.symbol_code("<eos>")
+    gate = gate_of(world, lambda x: (x[0] if x.count(x[0]) > 1 else mark,))
+    assert len(padded_goals(gate)) == 1
+    portfolio = Portfolio(gate, BUDGET, Silent())
+    next((None for _ in portfolio.stages() if portfolio.is_solved), None)
+    assert gate.states[0].exact
+
+
 def test_only_one_mark_beside_letters_or_numbers_is_a_padding() -> None:
     eos, bos = (LETTERS.vocabulary.symbol_code(name) for name in ("<eos>", "<bos>"))
     assert len(padded_goals(gate_of(LETTERS, lambda x: (eos, *x[1:])))) == 1
