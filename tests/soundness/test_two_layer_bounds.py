@@ -25,7 +25,7 @@ from extract.lang.syntax import parse_program
 from extract.lang.terms import Program
 from extract.network import Network
 from extract.verify import box_proof, two_layers
-from extract.verify.box_proof import BoxResult
+from extract.verify.box_proof import BoxProver, BoxResult
 from extract.verify.context import Memory
 from extract.verify.two_layers import ContextProver, prover_for, why_not
 from tests.networks import random_network, write_gpt2, write_neutral
@@ -203,6 +203,9 @@ def test_what_the_bounds_are_not_for_is_refused(changed: dict[str, Any], said: s
     twice = make_domain(template="{x} {x[0]}")
     assert "once, in order" in str(why_not(random_network(1, 2, 8, 2, 5, 12), twice, "real"))
     assert why_not(random_network(1, 2, 8, 2, 5, 12), make_domain(), "real") is None
+    one = random_network(1, 1, 8, 2, 5, 12)
+    assert isinstance(prover_for(one, make_domain(), "real", lambda: False), BoxProver)
+    assert "f32-ref" in str(prover_for(one, make_domain(), "f32-ref", lambda: False))
     whole = random_network(1, 2, 8, 2, 5, 12)
     for name in ("norm_attention", "norm_mlp"):
         lacking = replace(whole, layers=(whole.layers[0], replace(whole.layers[1], **{name: None})))
