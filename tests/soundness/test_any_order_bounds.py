@@ -347,6 +347,10 @@ def test_attention_alone_is_decided_class_by_class_for_every_order(tmp_path: Pat
     value = json.loads(path.read_text())
     assert value["method"] == "separable" and 0 < value["numerics"]["error_bound"] < value["numerics"]["min_margin"]
     assert check_certificate(path, tmp_path / "1").accepted
+    edited = tmp_path / "edited.cert.json"
+    for bound in (value["numerics"]["min_margin"], -1e-9, 0):
+        edited.write_bytes(seal({**value, "numerics": {**value["numerics"], "error_bound": bound}}))
+        assert not check_certificate(edited, tmp_path / "1").accepted
     network = attention_alone(2.0**18)
     report, path = verified(tmp_path / "2", network, "real")
     assert report.status == "proved", report.verdict

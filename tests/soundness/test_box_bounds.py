@@ -37,7 +37,7 @@ from extract.network import Network, NormKind
 from extract.verify import box_proof, two_layers
 from extract.verify.affine import Affine
 from extract.verify.box_proof import BoxProver, BoxResult
-from extract.verify.boxes import Node, Split
+from extract.verify.boxes import Node, Split, leaf_of
 from extract.verify.final_stage import FinalStage
 from extract.verify.paths import Paths, read_paths
 from tests.networks import random_network, write_gpt2, write_neutral
@@ -105,18 +105,22 @@ def leaves(node: Node, paths: Paths, label: int = -1) -> Iterator[tuple[Node, Pa
 def assert_right(result: BoxResult, domain: Domain, program: Program, oracle: BruteOracle) -> int:
     """Check every leaf against brute force; return the number of inputs decided by bounds."""
     n_bounded = total = 0
-    ids = np.array(domain.alphabet)
-    for node, paths, label in leaves(result.tree, paths_of(domain, program, result.length)):
+    ids, whole = np.array(domain.alphabet), paths_of(domain, program, result.length)
+    for node, paths, label in leaves(result.tree, whole):
         said = result.answers[label]
         strings = paths.strings()
         total += len(strings)
         assert node.agree + node.disagree + node.undecided == len(strings)
+        for string in strings[:: max(1, len(strings) - 1)].tolist():
+            assert leaf_of(result.tree, whole, tuple(string)) is node
         if node.kind == "open":
             assert node.agree == node.disagree == 0
             continue
         answers = [oracle.answer_one(tuple(int(t) for t in ids[string]), result.offset) for string in strings]
         right = sum(tuple(cells) == said for cells, _ in answers)
         assert node.agree <= right and node.disagree <= len(strings) - right
+        if node.kind == "listed" and not node.undecided:
+            assert min(margin for _, margin in answers) == pytest.approx(node.least, abs=1e-9)
         if node.kind == "bounded":
             n_bounded += len(strings)
             assert {tuple(cells) for cells, _ in answers} == {node.model}
