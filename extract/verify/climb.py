@@ -160,4 +160,4 @@ def region_of(domain: Domain, proof: LengthProof, witnesses: tuple[tuple[int, ..
     n_inside = sum(tokens in inside for tokens in witnesses)
     found = proof.tally
     tally = Tally(found.agree, found.disagree + n_inside, found.undecided - n_inside, found.min_margin)
-    return BoxRegion(proof.length, proof.offset, tally, proof.tree, witnesses)
+    return BoxRegion(proof.length, proof.offset, tally, proof.tree, witnesses, proof.error)

@@ -33,7 +33,8 @@ Strings = tuple[tuple[int, ...], ...]
 class LengthProof:
     """One length and offset decided box by box; ``tree`` is compact JSON, the rest is as in ``BoxResult``.
 
-    The tally counts strings of open leaves as undecided, those known to differ too.
+    The tally counts strings of open leaves as undecided, those known to differ too. ``error`` bounds, in logits, the
+    rounding error in float32 of every margin decided, where that is claimed.
     """
 
     length: int
@@ -44,6 +45,7 @@ class LengthProof:
     different: Strings
     inside_open: Strings
     enough: int | None
+    error: float = 0.0
 
     @staticmethod
     def of(domain: Domain, result: BoxResult) -> LengthProof:
@@ -56,7 +58,7 @@ class LengthProof:
         text = json.dumps(written, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return LengthProof(
             result.length, result.offset, text, tally, result.n_boxes, result.different, result.inside_open,
-            result.enough,
+            result.enough, max((leaf.error for leaf in leaves if leaf.undecided < leaf.size), default=0.0),
         )  # fmt: skip
 
     def holds_for(self, asked: int, max_boxes: int) -> bool:
@@ -66,7 +68,7 @@ class LengthProof:
     def reply(self) -> dict[str, Any]:
         """Return the proof as a reply."""
         return {
-            "tree": self.tree, "n_boxes": self.n_boxes, "enough": self.enough,
+            "tree": self.tree, "n_boxes": self.n_boxes, "enough": self.enough, "error": self.error,
             "different": [list(string) for string in self.different],
             "inside_open": [list(string) for string in self.inside_open],
         }  # fmt: skip
@@ -90,7 +92,7 @@ class LengthProof:
         n_boxes = whole(reply, "n_boxes", 0, _MOST_BOXES)
         return LengthProof(
             length, offset, tree, tally, n_boxes, different, inside,
-            None if enough is None else whole(reply, "enough", 0, _MOST_BOXES),
+            None if enough is None else whole(reply, "enough", 0, _MOST_BOXES), _error(reply.get("error")),
         )  # fmt: skip
 
 
@@ -129,6 +131,13 @@ def _leaf(node: list[Any], said: Any) -> Tally:
     if min(size, agree, disagree, size - agree - disagree) < 0 or not least > 0:
         raise BadReply(f"a leaf of {size} strings, {agree} and {disagree} decided, margins from {least}")
     return Tally(agree, disagree, size - agree - disagree, least)
+
+
+def _error(value: Any) -> float:
+    """Return a rounding error. Raises: BadReply unless it is a finite number from 0 on."""
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+        raise BadReply(f"a rounding error of {value!r}, expected a number from 0 on")
+    return float(value)
 
 
 def _strings(domain: Domain, length: int, value: Any) -> Strings:

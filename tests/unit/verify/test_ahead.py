@@ -75,6 +75,8 @@ LIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "many boxes": lambda r: r.update(n_boxes=10**12),
     "boxes as text": lambda r: r.update(n_boxes="3"),
     "enough": lambda r: r.update(enough=True),
+    "error": lambda r: r.update(error=-0.5),
+    "no error": lambda r: r.update(error=None),
     "no strings": lambda r: r.update(different=None),
     "letters": lambda r: r.update(different=[[99] * 40]),
     "short": lambda r: r.update(different=[[]], inside_open=[[]]),
