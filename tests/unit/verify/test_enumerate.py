@@ -15,7 +15,7 @@ from extract.errors import DomainError
 from extract.network import Network
 from extract.progress import Silent
 from extract.verify import enumerate as enumeration
-from extract.verify import trie_attention
+from extract.verify import methods, trie_attention
 from extract.verify.answer_table import AnswerTable
 from extract.verify.care import CAREFUL, USUAL, CareStages
 from extract.verify.cells import CellFormat
@@ -223,7 +223,7 @@ def test_fine_bounds_along_a_trie_are_those_of_plain_passes(
 
     monkeypatch.setattr(trie_attention, "_spread", held)
     network, domain = world(2, alphabet=("a", "b", "c"), min_length=5, at=at)
-    monkeypatch.setattr(enumeration._Enumeration, "_cares", lambda self: (CAREFUL,))
+    monkeypatch.setattr(methods.Methods, "cares", lambda self: (CAREFUL,))
     tiny_blocks(1 << 12)
     tables = [run(network, domain)]
     monkeypatch.setattr(enumeration, "method_for", lambda network, domain: "plain")
