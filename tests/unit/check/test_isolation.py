@@ -22,8 +22,8 @@ SOURCES = sorted((ROOT / "extract" / "check").glob("*.py"))
 #: tensors 560; numbers, whole or fractions, 60; bounds for what underflows 15; single answers counted by
 #: position 30; the errors of single precision over whole sets, beside the bounds of boxes and classes, 165; strings
 #: divided by partial sums, their cells made, counted, ranged and bounded again, 185; numbers that leave the language's
-#: range refused 10.
-MAX_CODE_LINES = 1250 + 100 + 310 + 700 + 370 + 15 + 140 + 190 + 265 + 560 + 60 + 15 + 30 + 165 + 185 + 10
+#: range refused 10; what Welford's update is off by, summed step by step, 8.
+MAX_CODE_LINES = 1250 + 100 + 310 + 700 + 370 + 15 + 140 + 190 + 265 + 560 + 60 + 15 + 30 + 165 + 185 + 10 + 8
 
 
 def imported(path: Path) -> Iterator[str]:
