@@ -55,7 +55,7 @@ def certify(
     """
     progress.phase("check")
     data, found = _checked(subject, certificate, exceptions, progress)
-    if found.unproved and len(found.reasons) == len(found.unproved):
+    if found.unproved and len(found.reasons) == len(found.unproved) + len(found.errors):
         certificate = without_boxes(certificate, found.unproved)
         data, found = _checked(subject, certificate, exceptions, progress)
     if found.errors and len(found.reasons) == len(found.errors):
