@@ -68,7 +68,7 @@ class LengthProof:
     def reply(self) -> dict[str, Any]:
         """Return the proof as a reply."""
         return {
-            "tree": self.tree, "n_boxes": self.n_boxes, "enough": self.enough, "error": self.error,
+            "tree": self.tree, "n_boxes": self.n_boxes, "enough": self.enough, "error_bound": self.error,
             "different": [list(string) for string in self.different],
             "inside_open": [list(string) for string in self.inside_open],
         }  # fmt: skip
@@ -92,7 +92,7 @@ class LengthProof:
         n_boxes = whole(reply, "n_boxes", 0, _MOST_BOXES)
         return LengthProof(
             length, offset, tree, tally, n_boxes, different, inside,
-            None if enough is None else whole(reply, "enough", 0, _MOST_BOXES), _error(reply.get("error")),
+            None if enough is None else whole(reply, "enough", 0, _MOST_BOXES), _error(reply.get("error_bound")),
         )  # fmt: skip
 
 
