@@ -176,8 +176,7 @@ class _Loop:
                 self._search_steps(steps, portfolio)
                 self._verify_best(portfolio)
         finally:
-            self.spent.n_candidates += portfolio.spent.n_candidates
-            self.spent.n_distinct += portfolio.spent.n_distinct
+            self.spent.add(portfolio.spent)
             self.spent.n_rounds = self.rounds
         self.complete_to_cost = portfolio.complete_to_cost
         return portfolio
@@ -205,8 +204,7 @@ class _Loop:
         self._simplify(steps.portfolio)
         portfolio.alternative = ("step", steps.portfolio.states)
         self._complete["step"] = steps.portfolio.complete_to_cost
-        self.spent.n_candidates += steps.spent.n_candidates
-        self.spent.n_distinct += steps.spent.n_distinct
+        self.spent.add(steps.spent)
 
     def _verify_best(self, portfolio: Portfolio) -> None:
         """Verify the cheapest program that fits all that is known, until one holds up; what refutes one is learned.
@@ -231,8 +229,7 @@ class _Loop:
 
     def _budget_of_round(self) -> Budget:
         """Search less once a program with few exceptions is known: an exact one is then a bonus."""
-        is_known = self._has_good()
-        return replace(self.budget, n_candidates=self.budget.n_candidates // 3) if is_known else self.budget
+        return replace(self.budget, n_candidates=self.budget.n_candidates // 3) if self._has_good() else self.budget
 
     def _simplify(self, portfolio: Portfolio) -> None:
         """Offer the gate a simplified form of each goal's best terms."""
@@ -329,8 +326,7 @@ class _Loop:
             said - LISTED_COST,
         )  # fmt: skip
         self.budget_hit = "time" if self.clock.is_over() else None
-        self.spent.n_candidates += spent.n_candidates
-        self.spent.n_distinct += spent.n_distinct
+        self.spent.add(spent)
         self.progress.phase("verify")
         for program in [p for p in programs if p not in self._tried][: 2 + self.n_programs]:
             self._keep(program, self._compare(program), "agreement")
@@ -343,8 +339,7 @@ class _Loop:
             return
         self.progress.phase("search")
         programs, spent = consensus_programs(self.oracle, self.gate, self.budget, self.clock.is_over, seed=self.seed)
-        self.spent.n_candidates += spent.n_candidates
-        self.spent.n_distinct += spent.n_distinct
+        self.spent.add(spent)
         self.progress.phase("verify")
         for program in [p for p in programs if p not in self._tried][:_MOST_REFUTED]:
             self._keep(program, self._compare(program), "agreement", is_wanted=True)

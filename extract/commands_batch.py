@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extract.batch.ledger import LEDGER, RESULT, Line, read_result
 from extract.errors import ExtractError, OutputError, SoundnessAlarm, UsageError
@@ -13,7 +13,9 @@ from extract.report.batch_screen import BatchScreen
 from extract.report.report import Report
 from extract.report.scoreboard import BatchRow, FamilyScore, FieldScore
 from extract.report.streams import say, write_data, write_lines
-from extract.shards import Shards
+
+if TYPE_CHECKING:
+    from extract.shards import Shards
 
 Options = dict[str, Any]
 _STDIO = Path("-")

@@ -52,6 +52,11 @@ class Spent:
     n_queries: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def add(self, other: Spent) -> None:
+        """Count the candidates that another stage tried, and the distinct among them."""
+        self.n_candidates += other.n_candidates
+        self.n_distinct += other.n_distinct
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -128,10 +133,10 @@ class AnswerClass:
 class BoxRegion:
     """All inputs of one length and offset, decided box by box.
 
-    ``tree`` is the tree of boxes as compact JSON (verify/climb.py says how); ``witnesses`` are token ids of replayed
-    inputs on which the model differs. The tally counts those in undecided boxes as differing; its least margin is a
-    lower bound. ``error_bound`` bounds, in logits, the rounding error in float32 of every margin decided, where that is
-    claimed; bounded margins are what is left of them beyond it.
+    ``tree`` is the tree of boxes as compact JSON (verify/length_proof.py says how); ``witnesses`` are token ids of
+    replayed inputs on which the model differs. The tally counts those in undecided boxes as differing; its least margin
+    is a lower bound. ``error_bound`` bounds, in logits, the rounding error in float32 of every margin decided, where
+    that is claimed; bounded margins are what is left of them beyond it.
     """
 
     length: int

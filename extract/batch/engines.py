@@ -54,18 +54,22 @@ class Engine(Protocol):
     def drop(self) -> None:
         """Forget the jobs under way."""
 
+    def come_up(self, memory_bytes: int) -> int:
+        """Have workers come up for jobs with this memory limit; return how many jobs are done at a time."""
+
 
 def engine_for(
-    name: str, function: str, *, workers: int, log: Path, scheduler: str | None, started: Callable[[str], None]
-) -> Engine:
-    """Return the engine of this name.
+    name: str, function: str, *, workers: int, scheduler: str | None, log: Path | None = None,
+    started: Callable[[str], None] | None = None, is_kept: bool = False,
+) -> Engine:  # fmt: skip
+    """Return the engine of this name; ``is_kept`` is that of ``DaskEngine``.
 
     Raises:  UsageError if dask is asked for and not installed, or a scheduler is named for another engine.
     """
     if name == "dask":
-        return DaskEngine(function, workers=workers, scheduler=scheduler, started=started)
+        return DaskEngine(function, workers=workers, scheduler=scheduler, started=started, is_kept=is_kept)
     if scheduler is not None:
-        raise UsageError("--scheduler belongs to --engine dask", hint="extract bench SUITE --engine dask --scheduler A")
+        raise UsageError("--scheduler belongs to --engine dask", hint="--engine dask --scheduler ADDR")
     return Supervisor(function, workers=workers, log=log, started=started)
 
 
@@ -78,7 +82,7 @@ class DaskEngine:
     """
 
     def __init__(
-        self, function: str, *, workers: int, scheduler: str | None, started: Callable[[str], None],
+        self, function: str, *, workers: int, scheduler: str | None, started: Callable[[str], None] | None = None,
         is_kept: bool = False,
     ) -> None:  # fmt: skip
         try:
@@ -87,15 +91,14 @@ class DaskEngine:
             raise UsageError("--engine dask needs dask", hint="pip install 'extract[cluster]'") from error
         self._distributed: Any = distributed
         self._function = function
-        self._workers, self._scheduler, self._started = workers, scheduler, started
+        self._workers, self._scheduler, self._started = workers, scheduler, started or (lambda name: None)
         self._token = uuid.uuid4().hex if is_kept else ""
         self._futures: dict[Any, Job] = {}
         self._cluster: Any = None
         self._client: Any = None
 
-    @property
-    def n_workers(self) -> int:
-        """The number of jobs that the cluster does at a time."""
+    def come_up(self, memory_bytes: int) -> int:
+        """Return how many jobs the cluster does at a time; its workers are up."""
         return max(1, sum(int(n) for n in self._client.nthreads().values()))
 
     def __enter__(self) -> Self:

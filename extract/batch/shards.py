@@ -11,9 +11,9 @@ from itertools import count
 from types import TracebackType
 from typing import Self
 
-from extract.batch.engines import DaskEngine, Engine
-from extract.batch.workers import Done, Job, Supervisor
-from extract.errors import ExtractError, UsageError
+from extract.batch.engines import engine_for
+from extract.batch.workers import Done, Job
+from extract.errors import ExtractError
 from extract.shards import Lost, Message, Reply, Stop
 
 #: Shards handed out or done ahead of the first that is not done, for each worker.
@@ -29,30 +29,20 @@ class WorkerShards:
 
     ``seconds`` and ``memory_bytes`` are what the whole may take: one shard is killed well above them. Workers come up
     at once, beside whatever goes before the first message.
-    Raises:  UsageError or ExtractError as ``DaskEngine`` does.
+    Raises:  UsageError as ``engine_for`` does, ExtractError if no scheduler answers.
     """
 
     def __init__(
         self, function: str, *, engine: str, workers: int, scheduler: str | None, seconds: float, memory_bytes: int
     ) -> None:
-        if engine == "dask":
-            self._engine: Engine = DaskEngine(
-                function, workers=workers, scheduler=scheduler, started=lambda name: None, is_kept=True
-            )
-        elif scheduler is not None:
-            raise UsageError("--scheduler belongs to --engine dask", hint="--engine dask --scheduler ADDR")
-        else:
-            self._engine = Supervisor(function, workers=workers)
+        self._engine = engine_for(engine, function, workers=workers, scheduler=scheduler, is_kept=True)
         self._n_workers = workers
         self._limits = (_PATIENCE * seconds + _EXTRA_SECONDS, memory_bytes + _EXTRA_BYTES)
         self._names, self._begun = count(), ExitStack()
 
     def __enter__(self) -> Self:
         self._begun.enter_context(self._engine)
-        if isinstance(self._engine, DaskEngine):
-            self._n_workers = self._engine.n_workers
-        elif isinstance(self._engine, Supervisor):
-            self._engine.start_all(self._limits[1])
+        self._n_workers = self._engine.come_up(self._limits[1])
         return self
 
     def __exit__(self, *failure: type[BaseException] | BaseException | TracebackType | None) -> None:

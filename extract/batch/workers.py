@@ -221,20 +221,22 @@ class Supervisor:
             with self._caring(worker) as ended:
                 reply = worker.read() if worker in events else None
                 if reply is not None and worker.is_ready and worker.job is not None:
-                    ended.append(Done(worker.job, reply, tries=self._tries_of[worker.job.name]))
+                    ended.append(Done(worker.job, reply, tries=self._tries_of.pop(worker.job.name)))
                     worker.job, self._n_failed_starts = None, 0
                 worker.is_ready = worker.is_ready or reply is not None
                 worker.check()
             yield from ended
 
-    def start_all(self, memory_bytes: int) -> None:
-        """Have every worker come up, for jobs to come with this memory limit."""
+    def come_up(self, memory_bytes: int) -> int:
+        """Have every worker come up for jobs with this memory limit; return how many jobs are done at a time."""
         while len(self._workers) < self._n_workers:
             self._start(memory_bytes)
+        return self._n_workers
 
     def drop(self) -> None:
         """Forget the jobs that wait, and kill the workers that have one."""
         self._waiting.clear()
+        self._tries_of.clear()
         for worker in [worker for worker in self._workers if worker.job is not None]:
             self._drop(worker)
 
@@ -260,7 +262,7 @@ class Supervisor:
                 self._waiting.appendleft((job, self._tries_of[job.name] + 1))
             else:
                 reason = f"{lost} in each of {self._tries} tries" if self._tries > 1 else str(lost)
-                ended.append(Done(job, None, lost.code, reason, self._tries_of[job.name]))
+                ended.append(Done(job, None, lost.code, reason, self._tries_of.pop(job.name)))
 
     def _start_failed(self, lost: WorkerLost) -> None:
         self._n_failed_starts += 1

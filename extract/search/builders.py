@@ -96,6 +96,15 @@ def last_of(values: Term, default: Term | None = None) -> Term:
     return Term("last", (EVERYWHERE, values) if default is None else (EVERYWHERE, values, default))
 
 
+def ranks_by_count() -> list[Term]:
+    """Return the ranks that sort tokens commonest or rarest first: each once, with its repeats behind all, and all."""
+    ranks = []
+    for other in ("!=", "=="):
+        width = Term("selector_width", (Term("select", (TOKENS, TOKENS), (other,)),))
+        ranks += [Term("rank", (choose(IS_REPEATED, LENGTH, width),)), Term("rank", (width,))]
+    return ranks
+
+
 def pick(keys: Term, query: Term, values: Term) -> Term:
     """Return the value at the first position whose key equals the query."""
     return Term("first", (Term("select", (keys, query), ("==",)), values))

@@ -51,7 +51,7 @@ def consensus_programs(
     draws = [gate.take(np.sort(rng.choice(len(gate), size=size, replace=False))) for size in _DRAWS]
     share = replace(budget, memory_bytes=budget.memory_bytes // len(draws))
     portfolios = [Portfolio(Gate(oracle, few, few), share, Silent(), is_over) for few in draws]
-    consensus = _Consensus(oracle, gate)
+    consensus = _Consensus(Gate(oracle, gate, gate))
     running = [(portfolio, portfolio.stages()) for portfolio in portfolios]
     while running and not consensus.is_reached and not is_over():
         running = [
@@ -59,8 +59,7 @@ def consensus_programs(
         ]
     spent = Spent()
     for portfolio in portfolios:
-        spent.n_candidates += portfolio.spent.n_candidates
-        spent.n_distinct += portfolio.spent.n_distinct
+        spent.add(portfolio.spent)
     return consensus.ranked(), spent
 
 
@@ -77,9 +76,9 @@ def _goes_on(portfolio: Portfolio, stages: Iterator[str], budget: Budget, consen
 class _Consensus:
     """Programs of the draws by what they and their failures on the gate set cost to say."""
 
-    def __init__(self, oracle: Oracle, gate: ProbeSet) -> None:
+    def __init__(self, gate: Gate) -> None:
         self.is_reached = False
-        self._oracle, self._gate = oracle, gate
+        self._gate = gate
         self._scores: dict[Program, int] = {}
 
     def add(self, found: list[Program]) -> None:
@@ -94,8 +93,7 @@ class _Consensus:
         return sorted(self._scores, key=lambda program: (self._scores[program], program_order(program)))
 
     def _score(self, program: Program) -> int:
-        gate = Gate(self._oracle, self._gate, self._gate)
-        right = np.ones(len(gate.gate), dtype=np.bool_)
+        right = np.ones(len(self._gate.gate), dtype=np.bool_)
         for index, term in enumerate(program.terms()):
-            right &= gate.right(index, term)
+            right &= self._gate.right(index, term)
         return poor_cost(program_order(program)[0], int((~right).sum()), len(right))

@@ -111,11 +111,17 @@ def _is_token(term: Term) -> bool:
     return term.operator == "tokens"
 
 
+def letters(domain: Domain) -> list[Term]:
+    """Return whether a token is a letter, for each of the first few letters."""
+    vocabulary = domain.vocabulary
+    codes = [int(vocabulary.token_codes[token]) for token in domain.alphabet[:_MOST_LETTERS]]
+    return [Term("==", (TOKENS, constant(code, vocabulary))) for code in codes]
+
+
 def letter_classes(domain: Domain) -> list[tuple[Term, Term]]:
     """Return booleans of one token, each with a short form of its opposite."""
-    vocabulary = domain.vocabulary
+    vocabulary, single = domain.vocabulary, letters(domain)
     codes = [int(vocabulary.token_codes[token]) for token in domain.alphabet]
-    single = [Term("==", (TOKENS, constant(code, vocabulary))) for code in codes[:_MOST_LETTERS]]
     found = [(b, Term("not", (b,))) for b in single]
     if len(codes) == 2:
         found = [(single[0], single[1]), (single[1], single[0])]

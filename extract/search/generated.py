@@ -31,6 +31,7 @@ from extract.search.builders import (
     choose,
     integer,
     last_of,
+    ranks_by_count,
     symbol_or_integer,
 )
 from extract.search.digits import Source, digit_sources, separators
@@ -172,11 +173,7 @@ class GeneratedForms:
         yield Term("selector_width", (Term("after"),))
         yield Term("rank", (TOKENS,))
         yield Term("running_count", (Term("not", (IS_REPEATED,)),))
-        # Commonest or rarest first, with repeats or each token once: those repeated go behind the greatest width.
-        for other in ("!=", "=="):
-            width = Term("selector_width", (Term("select", (TOKENS, TOKENS), (other,)),))
-            yield Term("rank", (choose(IS_REPEATED, LENGTH, width),))
-            yield Term("rank", (width,))
+        yield from ranks_by_count()
 
     def _queries(self, wholes: list[tuple[Term | None, Array]], n_steps: int) -> Iterator[tuple[Term, Array]]:
         """Yield index terms with their values. Shape: [probe, step]."""

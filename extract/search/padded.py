@@ -23,14 +23,24 @@ from extract.lang.syntax import print_term
 from extract.lang.terms import Term
 from extract.search import last_level, reads_by_key
 from extract.search.bank import Bank, Key
-from extract.search.builders import INDICES, IS_REPEATED, LENGTH, TOKENS, choose, constant, integer, pick
+from extract.search.builders import (
+    INDICES,
+    IS_REPEATED,
+    LENGTH,
+    TOKENS,
+    choose,
+    constant,
+    integer,
+    pick,
+    ranks_by_count,
+)
+from extract.search.features import letters
 from extract.search.gate import Gate
 from extract.search.goals import Goal, boolean_goal
 from extract.vocabulary import SYMBOL_BASE
 
 #: Terms kept of each part.
 _MOST_KEPT = 4
-_MOST_LETTERS = 8
 
 
 @dataclass(slots=True)
@@ -94,16 +104,16 @@ class Padded:
 def padded_goals(gate: Gate) -> list[Padded]:
     """Return the goals whose answers are letters of the input, or all numbers, but for one mark."""
     domain = gate.oracle.domain
-    letters = {int(domain.vocabulary.token_codes[token]) for token in domain.alphabet}
+    inputs = {int(domain.vocabulary.token_codes[token]) for token in domain.alphabet}
     found = []
     for index, state in enumerate(gate.states):
         goal = state.goal
         # one symbol per input may be a default of what selects nothing: the bank watches for that
         if goal.kind != "I" or goal.shape == "step" or (goal.shape == "whole" and goal.tag):
             continue
-        codes = state.goal.distinct_codes()
-        marks = [code for code in codes if code >= SYMBOL_BASE and code not in letters]
-        if len(marks) == 1 and len(codes) > 2 and _elsewhere(state.goal, marks[0]).tag:
+        codes = goal.distinct_codes()
+        marks = [code for code in codes if code >= SYMBOL_BASE and code not in inputs]
+        if len(marks) == 1 and len(codes) > 2 and _elsewhere(goal, marks[0]).tag:
             found.append(Padded(gate, index, marks[0]))
     return found
 
@@ -131,31 +141,21 @@ def _virtual(bank: Bank, goal: Goal, cost: int) -> Iterator[Term]:
 
 def _orders(domain: Domain) -> Iterator[Term]:
     """Yield the input in other orders: by how often tokens occur, sorted, each once first, some letters last."""
-    keys = [Term("int", (IS_REPEATED,))]
-    for operator in ("==", "!="):
-        width = Term("selector_width", (Term("select", (TOKENS, TOKENS), (operator,)),))
-        keys += [width, choose(IS_REPEATED, LENGTH, width)]
-    keys.append(TOKENS)
+    keys = [Term("int", (IS_REPEATED,)), TOKENS]
     if domain.vocabulary.numeric:
         largest = max(int(domain.vocabulary.token_codes[token]) for token in domain.alphabet)
         keys += [choose(IS_REPEATED, integer(largest + 1), TOKENS), Term("-", (integer(0), TOKENS))]
         keys.append(Term("-", (choose(IS_REPEATED, integer(largest + 1), integer(0)), TOKENS)))
     else:
         keys.append(Term("+", (Term("rank", (TOKENS,)), Term("*", (LENGTH, Term("int", (IS_REPEATED,)))))))
-    for letter in _letters(domain):
+    for letter in letters(domain):
         keys += [Term("int", (letter,)), Term("int", (Term("not", (letter,)),))]
-    for key in keys:
-        yield pick(Term("rank", (key,)), INDICES, TOKENS)
+    for rank in (*ranks_by_count(), *(Term("rank", (key,)) for key in keys)):
+        yield pick(rank, INDICES, TOKENS)
 
 
 def _ends(domain: Domain) -> Iterator[Term]:
     """Yield conditions of the positions after a list: of each token once, of all but some letter, of that letter."""
-    kept = [Term("not", (IS_REPEATED,)), *_letters(domain), *(Term("not", (letter,)) for letter in _letters(domain))]
-    for condition in kept:
-        yield Term("<=", (Term("count", (condition,)), INDICES))
-
-
-def _letters(domain: Domain) -> list[Term]:
-    vocabulary = domain.vocabulary
-    codes = [int(vocabulary.token_codes[token]) for token in domain.alphabet]
-    return [Term("==", (TOKENS, constant(code, vocabulary))) for code in codes[:_MOST_LETTERS]]
+    single = letters(domain)
+    for kept in (*single, *(Term("not", (condition,)) for condition in (IS_REPEATED, *single))):
+        yield Term("<=", (Term("count", (kept,)), INDICES))

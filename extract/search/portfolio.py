@@ -233,8 +233,7 @@ class Portfolio:
 
     def _retire(self, bank: Bank) -> None:
         """Keep count of what a bank has tried that is about to be let go."""
-        self._retired.n_candidates += bank.n_candidates
-        self._retired.n_distinct += bank.n_distinct
+        self._retired.add(Spent(bank.n_candidates, bank.n_distinct))
 
     def _while_dearer(self, levels: Iterator[str], cost: int) -> Iterator[str]:
         """Go on with levels while some goal has no term of at most a cost, and there is time."""

@@ -117,8 +117,7 @@ class StepSearch:
 
     def _solve(self, portfolio: Portfolio) -> None:
         portfolio.solve()
-        self.spent.n_candidates += portfolio.spent.n_candidates
-        self.spent.n_distinct += portfolio.spent.n_distinct
+        self.spent.add(portfolio.spent)
 
 
 def can_be_continued(probes: ProbeSet, domain: Domain) -> bool:

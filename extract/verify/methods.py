@@ -6,7 +6,7 @@ done anywhere writes the same. This room does not know when to start over, and r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +36,10 @@ _REGIONS_PER_PART, _PLAIN_WORK = 8, 1_000_000_000
 _HELD_SHARE = 4
 
 
+#: Writes the ranks from one to another.
+Decide = Callable[[int, int, SlabWriter], None]
+
+
 class Work(Protocol):
     """Some lengths at one offset, decided by one method: it begins, then its parts are run, each in any process."""
 
@@ -61,8 +65,8 @@ class Work(Protocol):
 class _Runs:
     """A work of one length whose ranks are decided run by run, some consecutive ones to a part."""
 
-    def __init__(self, name: str, length: int, runs: list[tuple[int, int]], per_part: int) -> None:
-        self.name, self.lengths = name, (length,)
+    def __init__(self, name: str, length: int, runs: list[tuple[int, int]], per_part: int, decide: Decide) -> None:
+        self.name, self.lengths, self._decide = name, (length,), decide
         self._parts = [runs[i : i + per_part] for i in range(0, len(runs), per_part)]
         self.ranges: list[Ranges] = [{length: (part[0][0], part[-1][1])} for part in self._parts]
 
@@ -77,36 +81,33 @@ class _Runs:
             writer.evaluated = stop
             yield
 
-    def _decide(self, start: int, stop: int, writer: SlabWriter) -> None:
-        raise TypeError("a work without a method")
+
+def _sums(table: SumTable, length: int, size: int, chunk: int) -> _Runs:
+    """Return the work of a sum table."""
+    probe = min(PROBE, size)
+    runs = [(0, probe), *sum_table.regions_of(probe, size, REGION)]
+
+    def decide(start: int, stop: int, writer: SlabWriter) -> None:
+        table.decide(start, stop, writer, chunk)
+
+    return _Runs("sum table", length, runs, _REGIONS_PER_PART, decide)
 
 
-class _Sums(_Runs):
-    def __init__(self, table: SumTable, length: int, size: int, chunk: int) -> None:
-        probe = min(PROBE, size)
-        runs = [(0, probe), *sum_table.regions_of(probe, size, REGION)]
-        super().__init__("sum table", length, runs, _REGIONS_PER_PART)
-        self._table, self._chunk = table, chunk
+def _plain(methods: Methods, length: int, offset: int, care: Care) -> _Runs:
+    """Return the work of plain passes."""
+    by, domain = methods.stages.evaluator(care), methods.domain
+    size, batch = domain.size_at(length), by.batch_size(domain.rendered_length(length))
+    runs = [(start, min(start + batch, size)) for start in range(0, size, batch)]
+    work = max(1, batch * methods.costs.per_input(length, offset))
 
-    def _decide(self, start: int, stop: int, writer: SlabWriter) -> None:
-        self._table.decide(start, stop, writer, self._chunk)
-
-
-class _Plain(_Runs):
-    def __init__(self, methods: Methods, length: int, offset: int, care: Care) -> None:
-        self._by, self._methods = methods.stages.evaluator(care), methods
-        size, batch = methods.domain.size_at(length), self._by.batch_size(methods.domain.rendered_length(length))
-        runs = [(start, min(start + batch, size)) for start in range(0, size, batch)]
-        work = max(1, batch * methods.costs.per_input(length, offset))
-        super().__init__("plain", length, runs, max(1, _PLAIN_WORK // work))
-
-    def _decide(self, start: int, stop: int, writer: SlabWriter) -> None:
-        domain, form = self._methods.domain, self._methods.form
-        tokens = domain.tokens(writer.length, start, stop)
-        part = decide_inputs(self._by, domain, form, tokens, writer.offset, writer.n_decisions)
+    def decide(start: int, stop: int, writer: SlabWriter) -> None:
+        tokens = domain.tokens(length, start, stop)
+        part = decide_inputs(by, domain, methods.form, tokens, offset, writer.n_decisions)
         is_sure = part.margins > part.bounds
         bound = float(part.bounds[is_sure].max(initial=0.0))
         writer.write(start, part.cells, part.margins, is_sure, bound, part.is_tied, part.unsure)
+
+    return _Runs("plain", length, runs, max(1, _PLAIN_WORK // work), decide)
 
 
 class Methods:
@@ -136,9 +137,9 @@ class Methods:
         for length in lengths:
             table = self.table(length, offset, care) if self.method == "sum table" else None
             if table is None:
-                yield _Plain(self, length, offset, care)
+                yield _plain(self, length, offset, care)
             else:
-                yield _Sums(table, length, self.domain.size_at(length), self.chunk_size(care))
+                yield _sums(table, length, self.domain.size_at(length), self.chunk_size(care))
 
     def _walk(self, plan: WalkPlan, offset: int, care: Care) -> TrieWalk:
         graph = self.domain.graph_at(plan.lengths[0])

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from extract.domain import Domain, InputGraph
-from extract.lang.machine import OPEN, TermMachine, compile_terms
-from extract.lang.number_answers import values_tell
-from extract.lang.sorts import is_mixed, sorts_of
-from extract.lang.terms import Program, Term
+from extract.lang.machine import OPEN, Refused, TermMachine
+from extract.lang.program_graph import read_pair
+from extract.lang.terms import Program
 
 #: Steps of the machine for one comparison; more states than this are left to the solver.
 _MOST_STEPS = 60_000
@@ -36,15 +35,14 @@ def read_together(left: Program, right: Program, domain: Domain, lengths: Sequen
     Ensures: every length in ``same`` was followed completely. The difference is the machine's word: replay it.
     Cost:    at most a fixed number of machine steps; with more states, lengths are left out of ``same``.
     """
-    pairs = _terms(left, right, domain)
     n_left = _MOST_STEPS
     done: list[int] = []
-    if pairs is None:
-        return ReadTogether(None, ())
-    anywhere = _machine(pairs, domain, None)
+    # What a machine that does not know the length computes at a position depends on the prefix only, so the answers at
+    # position i are those of the prefix that ends there.
+    anywhere = _machine(left, right, domain, None)
     is_every = left.adapter == "every"
     for group in _groups(domain, lengths, together=anywhere is not None):
-        machine = anywhere or (None if is_every else _machine(pairs, domain, group[0]))
+        machine = anywhere or (None if is_every else _machine(left, right, domain, group[0]))
         graph = domain.graph_at(group[0])
         if machine is None or graph is None:
             continue
@@ -57,29 +55,11 @@ def read_together(left: Program, right: Program, domain: Domain, lengths: Sequen
     return ReadTogether(None, tuple(done))
 
 
-def _terms(left: Program, right: Program, domain: Domain) -> tuple[Term, ...] | None:
-    """The left output terms, then the right ones, all sequence-wide; None where the adapter is generated,
-    where equal values are not equal answers, or where one output is both tokens and numbers."""
-    if left.adapter != right.adapter or left.adapter in ("generate", "step"):
+def _machine(left: Program, right: Program, domain: Domain, length: int | None) -> TermMachine | None:
+    try:
+        return read_pair(left, right, domain, length)
+    except Refused:
         return None
-    if not values_tell((left, right), domain.readout):
-        return None
-    if left.adapter == "multilabel":
-        labels, never = domain.readout.labels(domain.vocabulary), Term("boolean", (), (0,))
-        return tuple(dict(program.outputs).get(label, never) for program in (left, right) for label in labels)
-    terms = (left.term(), right.term())
-    if left.adapter == "every":
-        if any(is_mixed(sorts_of(term, domain.vocabulary)[term]) for term in terms):
-            return None  # tokens here and numbers there: the last of them has no sort
-        # What a machine that does not know the length computes at a position depends on the prefix only, so the
-        # answers at position i are those of the prefix that ends there.
-        return tuple(Term("last", (Term("everywhere"), term)) for term in terms)
-    return terms
-
-
-def _machine(terms: tuple[Term, ...], domain: Domain, length: int | None) -> TermMachine | None:
-    sorts = {part: sort for term in terms for part, sort in sorts_of(term, domain.vocabulary).items()}
-    return compile_terms(terms, domain.vocabulary, sorts, length)
 
 
 def _groups(domain: Domain, lengths: Sequence[int], *, together: bool) -> list[list[int]]:
