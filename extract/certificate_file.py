@@ -62,7 +62,7 @@ def certificate_bytes(
     if not domain.size_is_exact:
         raise CertificateError("the domain's size is an upper bound, expected an exact count", hint="lower max_length")
     tally, total = certificate.tally, domain.size
-    is_by_class = certificate.method == "separable"
+    is_by_class, is_real = certificate.method == "separable", certificate.semantics == "real"
     n_differ = sum(region.tally.disagree for region in certificate.regions)
     expected = len(counterexamples) if is_by_class else min(n_differ, MAX_LISTED)
     if len(counterexamples) < expected:
@@ -90,7 +90,7 @@ def certificate_bytes(
         },
         "exceptions": [_exception(domain, found) for found in counterexamples[:expected]],
         "regions": [_region(region) for region in certificate.regions],
-        **({"boxes": [_boxes(domain, region) for region in certificate.boxes]} if certificate.boxes else {}),
+        **({"boxes": [_boxes(domain, region, is_real) for region in certificate.boxes]} if certificate.boxes else {}),
         "assumptions": list(certificate.assumptions),
     }
     return seal(_by_class(value, certificate, domain) if is_by_class else value)
@@ -189,7 +189,7 @@ def _region(region: Region) -> dict[str, Any]:
     }
 
 
-def _boxes(domain: Domain, region: BoxRegion) -> dict[str, Any]:
+def _boxes(domain: Domain, region: BoxRegion, is_real: bool) -> dict[str, Any]:
     names = domain.vocabulary.names
     return {
         "length": region.length,
@@ -198,6 +198,7 @@ def _boxes(domain: Domain, region: BoxRegion) -> dict[str, Any]:
         "disagree": str(region.tally.disagree),
         "undecided": str(region.tally.undecided),
         "min_margin": _finite(region.tally.min_margin),
+        **({} if is_real else {"error_bound": region.error_bound}),
         "witnesses": [[names[token] for token in tokens] for tokens in region.witnesses],
         "tree": region.tree,
     }

@@ -130,7 +130,8 @@ class BoxRegion:
 
     ``tree`` is the tree of boxes as compact JSON (verify/climb.py says how); ``witnesses`` are token ids of replayed
     inputs on which the model differs. The tally counts those in undecided boxes as differing; its least margin is a
-    lower bound.
+    lower bound. ``error_bound`` bounds, in logits, the rounding error in float32 of every margin decided, where that is
+    claimed; bounded margins are what is left of them beyond it.
     """
 
     length: int
@@ -138,6 +139,7 @@ class BoxRegion:
     tally: Tally
     tree: str
     witnesses: tuple[tuple[int, ...], ...]
+    error_bound: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,10 @@ def certify(
     if found.unproved and len(found.reasons) == len(found.unproved):
         certificate = without_boxes(certificate, found.unproved)
         data, found = _checked(subject, certificate, exceptions, progress)
+    if found.errors and len(found.reasons) == len(found.errors):
+        # the larger of two bounds holds by both of them
+        certificate = with_errors(certificate, found.errors)
+        data, found = _checked(subject, certificate, exceptions, progress)
     if found.is_doubt and any(region.cells is not None for region in certificate.regions):
         # our bounds and the checker's may settle different answers of one input: then only inputs are claimed
         regions = tuple(replace(region, cells=None) for region in certificate.regions)
@@ -109,6 +113,16 @@ def without_boxes(certificate: Certificate, pairs: tuple[tuple[int, int], ...]) 
     return replace(certificate, tally=tally, boxes=kept)
 
 
+def with_errors(certificate: Certificate, errors: tuple[tuple[int, int, float], ...]) -> Certificate:
+    """Return the claim with larger error bounds of some boxes: (length, offset, bound)."""
+    larger = {(length, offset): bound for length, offset, bound in errors}
+    boxes = tuple(replace(r, error_bound=larger.get((r.length, r.offset), r.error_bound)) for r in certificate.boxes)
+    before = max(region.error_bound for region in certificate.boxes)
+    is_of_boxes = certificate.least_margin_bound == before
+    bound = max(region.error_bound for region in boxes) if is_of_boxes else certificate.least_margin_bound
+    return replace(certificate, boxes=boxes, least_margin_bound=bound)
+
+
 def certify_first(
     subject: Subject, judged: tuple[Judged, ...], progress: Progress
 ) -> tuple[Certified | None, tuple[Judged, ...]]:
@@ -147,6 +161,11 @@ def _as_checked(subject: Subject, judged: Judged, claim: Certificate) -> Judged:
     """Return what is known of a program by the claim that the checker accepted, which may be weaker than the first."""
     if claim is judged.certificate:
         return judged
+    if judged.certificate is not None and (claim.tally, claim.regions) == (
+        judged.certificate.tally,
+        judged.certificate.regions,
+    ):
+        return replace(judged, certificate=claim)  # larger error bounds alone
     status = status_of(claim.tally, subject.domain.size)
     if status == "proved" or (status == "undecided" and judged.differences):
         status = "refuted" if judged.differences else "undecided"

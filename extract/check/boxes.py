@@ -49,6 +49,8 @@ class BoxCheck:
         self.length, self.offset = entry["length"], entry["offset"]
         self.place = f"boxes of length {self.length}, offset {self.offset}"
         self.sums, self.least, self.n_leaves, self.unproved = [0, 0, 0], math.inf, 0, list[str]()
+        #: The largest error of single precision by our own bounds, where leaves are decided.
+        self.error = 0.0
         self.margins: dict[tuple[int, ...], Margins] = {}
         self.attended: dict[int, tuple[Attended, Start | None]] = {}
         self.layered: Layered | None = None
@@ -81,6 +83,10 @@ class BoxCheck:
         self.reject(
             self.entry["min_margin"] == least, f"min_margin is {self.entry['min_margin']}, the leaves say {least}"
         )
+        if self._single is not None:
+            self.error = max([self.error, *(margins.worst for margins in self.margins.values())])
+            stated = self.entry["error_bound"]
+            self.reject(type(stated) is float and 0 <= stated < math.inf, f"its error bound {stated!r} is no number")
 
     def node(self, node: list[Any], part: Slice, said: list[int] | None, depth: int) -> None:
         """Check a node of the tree: a leaf, or a split with all its children."""
@@ -210,6 +216,7 @@ class BoxCheck:
             same, sure = (cells == said).all(axis=1), margin > bound
             agree, differ = agree + int((same & sure).sum()), differ + int((~same & sure).sum())
             doubtful += int((~(margin > 1000 * bound + 1e-6)).sum())
+            self.error = max(self.error, float(bound[sure].max(initial=0.0)))
             margins.append(margin + 2 * bound)
         fits = (
             node[2] <= agree

@@ -44,7 +44,8 @@ class CheckResult:
 
     ``n_reevaluated`` counts inputs in the regions; ``regions`` those regions whose digest was computed again;
     ``unproved`` are lengths and offsets whose boxes our own bounds do not confirm, a reason each among the others;
-    ``n_doubts`` counts the reasons that say no more than that our own rounding bound is above a margin.
+    ``n_doubts`` counts the reasons that say no more than that our own rounding bound is above a margin; ``errors`` are
+    (length, offset, error) of boxes whose error in single precision is above the one stated, a reason each there.
     """
 
     accepted: bool
@@ -54,6 +55,7 @@ class CheckResult:
     regions: int = 0
     unproved: tuple[tuple[int, int], ...] = ()
     n_doubts: int = 0
+    errors: tuple[tuple[int, int, float], ...] = ()
 
     @property
     def is_doubt(self) -> bool:
@@ -142,6 +144,7 @@ class _Check:
         fits = not self.boxes or (isinstance(source, Weights) and is_bounded(self.task, source))
         _require(fits, "boxes: bounds are for one layer, or two with norms and an MLP, one choice or labels")
         self.unproved: list[tuple[int, int]] = []
+        self.errors: list[tuple[int, int, float]] = []
         self.n_differ = self.n_leaves = 0
         self.listed: list[tuple[int, int, int]] = []
         self.n_done = self.n_whole = self.n_doubts = 0
@@ -194,7 +197,7 @@ class _Check:
         if self.boxes:
             coverage += f"; bounded again {self.n_leaves} boxes of {len(self.boxes)} lengths"
         facts = (coverage, self.n_done, self.n_whole, tuple(self.unproved))
-        return CheckResult(not self.reasons, tuple(self.reasons), *facts, n_doubts=self.n_doubts)
+        return CheckResult(not self.reasons, tuple(self.reasons), *facts, self.n_doubts, tuple(self.errors))
 
     def box(self, entry: dict[str, Any]) -> None:
         """Check a length decided box by box again; what we cannot confirm is unproved, and no reason to think worse."""
@@ -206,6 +209,9 @@ class _Check:
             check.run()
             self.n_leaves += check.n_leaves
             unproved = ", ".join(check.unproved[:3])
+            if not unproved and len(self.reasons) == n_before and check.error > entry.get("error_bound", math.inf):
+                self.errors.append((entry["length"], entry["offset"], check.error))
+                self.doubt(f"{check.place}: their error by our own bounds is {check.error}, above the one stated")
         except Unreadable as error:
             unproved = str(error)
         if unproved and len(self.reasons) == n_before:

@@ -324,7 +324,7 @@ def positive(x: Form, margins: Margins) -> bool:
     owner = np.arange(len(x.centre))
     pieces = np.ones(len(owner), np.int64)
     while len(owner):
-        parts = [margins.of(x.some(np.s_[i : i + _AT_ONCE])) for i in range(0, len(owner), _AT_ONCE)]
+        parts = [margins.of(x.some(np.s_[i : i + _AT_ONCE]))[0] for i in range(0, len(owner), _AT_ONCE)]
         least = np.concatenate([((p.centre - p.reach()) - _gamma(4) * (np.abs(p.centre) + p.reach())).min(axis=1)
                                 for p in parts])  # fmt: skip
         left = np.flatnonzero(~(least > 0))

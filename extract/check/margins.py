@@ -32,6 +32,8 @@ class Margins:
         self, forward: Forward, columns: Floats, sizes: Floats, shift: Floats, single: Forward | None = None
     ) -> None:
         weights, self.single = forward.weights, single
+        #: The largest error in single precision of any margins found to be positive.
+        self.worst = 0.0
         d = len(weights.W_U)
         self.eps, self.mlp, self.tie = weights.norm_eps, Mlp(forward, len(weights.layers) - 1), weights.tie
         self.largest = np.abs(weights.W_U), float(np.abs(weights.b_U).max())
@@ -44,9 +46,10 @@ class Margins:
         hidden, d = (int(n) for n in self.mlp.into[0].shape)
         return (3 * n_axes + hidden) * max(d, hidden)
 
-    def of(self, x: Form, start: Start | None = None) -> Form:
-        """Return the margins over a form of residual vectors, what they must exceed in the radius; its symbols come
-        first. ``start`` says how far computed vectors are from these, where that matters."""
+    def of(self, x: Form, start: Start | None = None) -> tuple[Form, Floats]:
+        """Return the margins over a form of residual vectors, what they must exceed in the radius, and the part of that
+        which is the error of single precision; its symbols come first. ``start`` says how far computed vectors are from
+        these, where that matters."""
         steps = self.mlp.after(x)
         y, inverse = steps.after, None
         y = _folded(y, x.noise.shape[1]) if y.centre.ndim == 1 else y
@@ -61,12 +64,12 @@ class Margins:
             raw = product(linear(y, matrix, np.zeros(len(shift)), sizes, np.zeros(len(shift))), inverse)
             made = Form(raw.centre + shift, raw.noise, (raw.radius + slips + _gamma(2) * np.abs(shift)) * _UP)
         if self.single is None:
-            return made
+            return made, np.zeros_like(made.radius)
         if start is None:
             raise ValueError("nothing is known of vectors in single precision")
         at = after_mlp(self.single, len(self.single.layers) - 1, start, steps)
         moved = margin_errors(self.single, at, inverse, (matrix, sizes, self.made_of))
-        return Form(made.centre, made.noise, (made.radius + moved) * _UP)
+        return Form(made.centre, made.noise, (made.radius + moved) * _UP), moved
 
     def least(
         self, centre: Floats, axes: Floats, low: Floats, high: Floats, slip: Floats, below: Callable[[Floats], Floats],
@@ -79,12 +82,12 @@ class Margins:
         halved along their widest axis until there are too many.
         """
         lengths = np.sqrt((axes * axes).sum(axis=0))
-        waiting, n_pieces, least = [(low, high)], 1, math.inf
+        waiting, n_pieces, least, worst = [(low, high)], 1, math.inf, self.worst
         while waiting:
             low, high = waiting.pop()
-            found = self._piece(centre, axes, low, high, slip, below, start)
+            found, error = self._piece(centre, axes, low, high, slip, below, start)
             if found > 0:
-                least = min(least, found)
+                least, worst = min(least, found), max(worst, error)
                 continue
             n_pieces += 1
             if n_pieces > most_pieces or (found == -math.inf and n_pieces > 64):
@@ -95,20 +98,21 @@ class Margins:
                 part = value.copy()
                 part[axis] = middle
                 waiting.append((low, part) if end else (part, high))
+        self.worst = worst
         return least
 
     def _piece(
         self, centre: Floats, axes: Floats, low: Floats, high: Floats, slip: Floats, below: Callable[[Floats], Floats],
         start: Start | None = None,
-    ) -> float:  # fmt: skip
+    ) -> tuple[float, float]:  # fmt: skip
         middle, half = (low + high) / 2, (high - low) / 2
         half = half * (1 + 1e-14) + 1e-14 * np.abs(middle)
         rounding = _gamma(len(half) + 6) * (np.abs(centre) + np.abs(axes) @ (np.abs(middle) + half))
         with np.errstate(all="ignore"):
-            found = self.of(Form(centre + axes @ middle, axes * half, (slip + rounding) * _UP), start)
+            found, error = self.of(Form(centre + axes @ middle, axes * half, (slip + rounding) * _UP), start)
             least = (found.centre - found.reach()) - _gamma(4) * (np.abs(found.centre) + found.reach())
         if not np.isfinite(least).all():
-            return -math.inf
+            return -math.inf, math.inf
         bad = np.flatnonzero(least <= 0)
         if len(bad):
             own = found.noise[bad][:, : len(half)]
@@ -118,7 +122,7 @@ class Margins:
                 np.abs(directions) @ (np.abs(middle) + half))  # fmt: skip
             gain = np.maximum(lowest + by_box * (1 - 1e-12), 0.0) * (1 - 1e-12)
             least[bad] += np.where(np.isfinite(gain), gain, 0.0)
-        return float(least.min())
+        return float(least.min()), float(error.max(initial=0.0))
 
 
 def _folded(x: Form, n_first: int) -> Form:

@@ -142,7 +142,7 @@ class CellRanges:
         size = np.abs(found.centre) + (np.abs(middle) + half) @ np.abs(found.axes).T
         radius = (found.slip + _gamma(len(found.axes) + 6) * size) * _UP
         with np.errstate(all="ignore"):
-            made = margins.of(Form(found.centre + middle @ found.axes.T, found.axes * half[:, None], radius))
+            made, _ = margins.of(Form(found.centre + middle @ found.axes.T, found.axes * half[:, None], radius))
             least = (made.centre - made.reach()) - _gamma(4) * (np.abs(made.centre) + made.reach())
         return np.asarray((np.isfinite(least) & (least > 0)).all(axis=-1))
 

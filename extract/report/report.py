@@ -177,7 +177,9 @@ class VerdictPart(Part, frozen=True):
 class Numerics(Part, frozen=True):
     """The number semantics of the claim and how far the evidence is from its limits, in logits.
 
-    ``error_bound`` is the rounding bound of the input with the least margin; every decided input is above its own.
+    ``error_bound`` is the rounding bound of the input with the least margin; every decided input is above its own. Of
+    lengths decided by bounds it is the largest error of float32, where that is claimed; margins are what is left of
+    them beyond it.
     """
 
     semantics: str

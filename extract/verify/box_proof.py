@@ -252,7 +252,7 @@ class BoxProver:
         bounds, cell, centres, drawn = self._bounds(run, paths, sums)
         cells = self._decided(run, drawn)[0]
         guess = self._answer(cells[0])
-        lowest, _, whole = self.final.least(cell, guess, 1, bounds)
+        lowest, error, whole = self.final.least(cell, guess, 1, bounds)
         effect = self._effect(sums, centres, cell, whole)
         is_one = bool((cells == cells[0]).all())
         if is_one and lowest <= 0:
@@ -260,8 +260,9 @@ class BoxProver:
             drawn, cells = np.concatenate([drawn, ends]), np.concatenate([cells, self._decided(run, ends)[0]])
             is_one = bool((cells == cells[0]).all())
             if is_one and lowest > -_FAR * abs(float(whole.form.centre.min())):
-                lowest = self.final.least(cell, guess, _CELLS, bounds)[0]
+                lowest, error, _ = self.final.least(cell, guess, _CELLS, bounds)
         if is_one and lowest > 0:
+            node.error = error
             self._bounded(run, box, guess, lowest, drawn[:1])
             return []
         if self._is_listable(node, LISTED_WORK):
@@ -376,6 +377,8 @@ class BoxProver:
             node.agree += int((same & is_sure).sum())
             node.disagree += int((~same & is_sure).sum())
             node.least = min(node.least, float(margins[is_sure].min(initial=np.inf)))
+            if self.final.errors is not None:
+                node.error = max(node.error, float(bounds[is_sure].max(initial=0.0)))
             self._note(run, box.paths, some[~same & is_sure])
 
 

@@ -68,8 +68,9 @@ class Node:
 
     ``size`` is its exact number of strings. A leaf that is ``bounded`` has one answer of the model, ``model``, on all
     of them, every margin at least ``least``; one that is ``listed`` was decided string by string, ``least`` over those
-    decided; one that is ``open`` is undecided. Inner nodes have a split and its children. ``memory`` is what the states
-    of a bounded leaf have to say for its bound, None if nothing.
+    decided; one that is ``open`` is undecided. ``error`` is the largest rounding error of an arithmetic claimed that
+    margins had to exceed, 0 where real numbers alone are claimed. Inner nodes have a split and its children.
+    ``memory`` is what the states of a bounded leaf have to say for its bound, None if nothing.
     """
 
     size: int
@@ -77,6 +78,7 @@ class Node:
     model: tuple[int, ...] = ()
     memory: Memory | None = None
     least: float = float("inf")
+    error: float = 0.0
     agree: int = 0
     disagree: int = 0
     split: Split | None = None
@@ -94,7 +96,7 @@ class Node:
 
     def become(self, other: Node) -> None:
         """Take over what is known of the same strings."""
-        for name in ("kind", "model", "memory", "least", "agree", "disagree", "split", "children"):
+        for name in ("kind", "model", "memory", "least", "error", "agree", "disagree", "split", "children"):
             setattr(self, name, getattr(other, name))
 
     def leaves(self) -> list[Node]:

@@ -134,7 +134,8 @@ def region_of(domain: Domain, result: BoxResult, witnesses: tuple[tuple[int, ...
     least = min((leaf.least for leaf in leaves), default=float("inf"))
     tally = Tally(agree, disagree, result.tree.size - agree - disagree, least)
     text = json.dumps(_written(domain, result, result.tree), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return BoxRegion(result.length, result.offset, tally, text, witnesses)
+    error = max((leaf.error for leaf in leaves if leaf.undecided < leaf.size), default=0.0)
+    return BoxRegion(result.length, result.offset, tally, text, witnesses, error)
 
 
 def _written(domain: Domain, result: BoxResult, node: Node) -> list[Any]:

@@ -175,8 +175,9 @@ def _with_boxes(certificate: Certificate, climb: Climb) -> Certificate:
     least = min(before.min_margin, added.min_margin)
     tally = Tally(before.agree + added.agree, before.disagree + added.disagree, undecided, least)
     method = "enumeration and bounds" if certificate.regions else "bounds"
-    # a box's least margin is a lower bound already: no rounding is left to take off it
-    bound = 0.0 if added.min_margin < before.min_margin else certificate.least_margin_bound
+    # a box's least margin is a lower bound already: what was taken off it is the errors of float32, if any
+    errors = max(region.error_bound for region in climb.regions)
+    bound = errors if added.min_margin < before.min_margin else certificate.least_margin_bound
     return replace(certificate, method=method, tally=tally, boxes=climb.regions, least_margin_bound=bound)
 
 

@@ -64,11 +64,13 @@ class Cell:
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How far the decisions' margins over one cell are at least above what they must exceed [decision], the form the
-    margins came from, and the part of each that is linear in the cell's axes [decision, axis]."""
+    margins came from, the part of each that is linear in the cell's axes [decision, axis], and how far margins of the
+    arithmetics claimed can be from the real ones, a number for each form."""
 
     least: Floats
     form: Affine
     linear: Floats
+    error: Floats
 
 
 class MlpStage:
@@ -170,11 +172,12 @@ class FinalStage:
             margins = shift.plus(product)
         else:
             margins = y.mapped(head)
-        room = np.asarray(self._tied(y) + self._moved(steps, square, computed))[..., None]
+        error = self._moved(steps, square, computed)
+        room = np.asarray(self._tied(y) + error)[..., None]
         least = margins.centre - margins.reach - room
         least = least - gamma(6) * (np.abs(margins.centre) + margins.reach + room)
         least = np.where(np.isfinite(least), least, -np.inf)
-        return Bounds(np.asarray(least), margins, margins.noise[..., :n_axes])
+        return Bounds(np.asarray(least), margins, margins.noise[..., :n_axes], error)
 
     def _tied(self, y: Affine) -> Floats:
         """Return the width of ties among the logits of last residual vectors, for each form: every network's own share
@@ -197,9 +200,9 @@ class FinalStage:
 
     def least(
         self, cell: Cell, answer: tuple[int, ...], max_cells: int, below: Callable[[Floats], Floats]
-    ) -> tuple[float, int, Bounds]:
-        """Return by how much all margins over a cell are at least above what they must exceed, the pieces it took and
-        the bounds over the whole cell.
+    ) -> tuple[float, float, Bounds]:
+        """Return by how much all margins over a cell are at least above what they must exceed, the largest error of the
+        arithmetics claimed on the pieces it took, and the bounds over the whole cell.
 
         ``below(directions)`` bounds ``directions @ z`` from below over all z that occur, [decision, axis] ->
         [decision]; what occurs need not fill the cell. Cutting ends when every piece is positive, or when the first
@@ -218,7 +221,7 @@ class FinalStage:
                 heapq.heappush(pieces, (float(part.least.min()), number, half, part))
                 number += 1
             n_pieces += 1
-        return pieces[0][0], n_pieces, whole
+        return pieces[0][0], max(float(piece.error) for *_, piece in pieces), whole
 
     def _improved(self, cell: Cell, answer: tuple[int, ...], below: Callable[[Floats], Floats]) -> Bounds:
         """Return the bounds over a cell, their linear part bounded over what occurs where that is better."""
@@ -237,7 +240,7 @@ class FinalStage:
         gain = np.maximum(lowest + by_cell * (1 - 1e-12), 0.0)
         least = found.least.copy()
         least[failing] += np.where(np.isfinite(gain), gain * (1 - 1e-12), 0.0)
-        return Bounds(least, found.form, found.linear)
+        return Bounds(least, found.form, found.linear, found.error)
 
     @staticmethod
     def _axis(cell: Cell, bounds: Bounds) -> int:

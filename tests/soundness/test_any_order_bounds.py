@@ -31,6 +31,7 @@ from extract.check.spec import read_task
 from extract.lang.syntax import parse_program
 from extract.network import Network, Norm
 from extract.report.report import Report
+from extract.report.text import result_lines
 from extract.stages_load import load_subject
 from extract.verify import box_proof
 from extract.verify.box_proof import BoxProver, BoxResult, leaf_of
@@ -163,7 +164,7 @@ class Case:
             centre, axes, low, high, slip = self.checks[0].attended[letter][0].over(part)[:5]
             form = Form(centre + axes @ ((low + high) / 2), axes * ((high - low) / 2), slip)
             with np.errstate(all="ignore"):
-                radii.append(check._margins(answer).of(form, start).radius)
+                radii.append(check._margins(answer).of(form, start)[0].radius)
             assert attended.length == self.length
         return ours, float((radii[1] - radii[0]).min())
 
@@ -280,9 +281,16 @@ def test_a_majority_is_proved_for_every_order(layout: str, tmp_path: Path) -> No
     value = json.loads(path.read_text())
     assert value["claim"]["semantics"] == SEMANTICS and '["b"' in value["boxes"][0]["tree"]
     assert check_certificate(path, tmp_path).accepted
+    error = value["boxes"][0]["error_bound"]
+    assert report.numerics is not None and report.numerics.error_bound == error > 0
+    assert any(f"error bound {error:.1g}" in line.plain for line in result_lines(report))
     text = value["boxes"][0]["tree"].replace('["b","', '["b","1', 1)
     edited = tmp_path / "edited.cert.json"
-    edited.write_bytes(seal({**value, "boxes": [{**value["boxes"][0], "tree": text}]}))
+    for part in ({"tree": text}, *({"error_bound": bound} for bound in (0.0, error / 100, -1.0, "1", None))):
+        edited.write_bytes(seal({**value, "boxes": [{**value["boxes"][0], **part}]}))
+        assert not check_certificate(edited, tmp_path).accepted, part
+    bare = {name: part for name, part in value["boxes"][0].items() if name != "error_bound"}
+    edited.write_bytes(seal({**value, "boxes": [bare]}))
     assert not check_certificate(edited, tmp_path).accepted
 
 

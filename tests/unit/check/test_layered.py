@@ -350,12 +350,13 @@ class Distances:
     def __init__(self, point: Any, distance: float) -> None:
         self.point, self.distance = point, distance
 
-    def of(self, x: Form) -> Form:
+    def of(self, x: Form) -> tuple[Form, Any]:
         least = np.maximum(np.abs(x.centre - self.point) - x.reach(), 0.0).max(axis=1, keepdims=True)
         most = (np.abs(x.centre - self.point) + x.reach()).max(axis=1, keepdims=True)
         # and another decision, never the nearer one
         centre, half = (least + most) / 2 - self.distance, np.tile((most - least) / 2, 2)
-        return Form(np.concatenate([centre + 0.5, centre], axis=1), np.zeros((len(most), 2, 0)), half)
+        made = Form(np.concatenate([centre + 0.5, centre], axis=1), np.zeros((len(most), 2, 0)), half)
+        return made, np.zeros_like(half)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -385,7 +386,7 @@ def test_cutting_decides_what_one_form_cannot() -> None:
     form = Form(np.zeros((1, 2)), np.ones((1, 2, 1)), np.zeros((1, 2)))
     for at in (np.array([0.5, -0.5]), np.array([-0.9, 0.1])):
         margins: Any = Distances(at, 0.3)
-        whole = margins.of(form)
+        whole, _ = margins.of(form)
         assert float((whole.centre - whole.reach()).min()) < 0
         assert positive(form, margins)
 

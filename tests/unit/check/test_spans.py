@@ -108,7 +108,7 @@ def test_margins_of_a_form(seed: int, tmp_path: Path) -> None:
     columns = forward.weights.W_U[:, :1] - forward.weights.W_U[:, 1:]
     margins = Margins(forward, columns, np.abs(columns) + np.abs(forward.weights.W_U[:, 1:]), np.zeros(4))
     x = drawn_form(rng, 8)
-    made = margins.of(x)
+    made, _ = margins.of(x)
     for symbols, value in points(rng, x):
         logits = after_attention(forward.weights, value)
         assert_holds(made, symbols, logits[0] - logits[1:], 4)

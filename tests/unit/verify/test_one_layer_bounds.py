@@ -70,7 +70,7 @@ def test_margins_of_what_occurs_are_above_their_bounds(seed: int, tmp_path: Path
                 # what gives up returns some number that is not positive
                 found = margins.least(centre, axes, low, high, slip, below, n_pieces)
                 assert found <= max(true, 0.0)
-            assert margins._piece(centre, axes, low, high, slip, below) <= true
+            assert margins._piece(centre, axes, low, high, slip, below)[0] <= true
 
 
 @pytest.mark.parametrize("seed", range(4))
