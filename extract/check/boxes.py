@@ -22,7 +22,6 @@ from extract.check.margins import Margins, decisions
 from extract.check.memory import Remembering
 from extract.check.program import Lets
 from extract.check.reader import Unreadable
-from extract.check.single import Start
 from extract.check.slices import Slice, answering, whole_slice
 from extract.check.spec import Task
 from extract.check.sums import CellRanges, Divided
@@ -52,7 +51,7 @@ class BoxCheck:
         #: The largest error of single precision by our own bounds, where leaves are decided.
         self.error = 0.0
         self.margins: dict[tuple[int, ...], Margins] = {}
-        self.attended: dict[int, tuple[Attended, Start | None]] = {}
+        self.attended: dict[int, tuple[Attended, Attended | None]] = {}
         self.layered: Layered | None = None
         self.directions: list[Floats] = []
         forward = model.forward
@@ -289,18 +288,19 @@ class BoxCheck:
             except Unreadable:
                 return False
 
-    def _attended(self, letter: int) -> tuple[Attended, Start | None]:
+    def _attended(self, letter: int) -> tuple[Attended, Attended | None]:
         if letter not in self.attended:
             place = (self.length, self.offset, self.read, letter)
-            start = None if self._single is None else Attended(self.task, self._single, *place).start
-            self.attended[letter] = Attended(self.task, self._forward, *place), start
+            single = None if self._single is None else Attended(self.task, self._single, *place)
+            self.attended[letter] = Attended(self.task, self._forward, *place), single
         return self.attended[letter]
 
     def _bounded(self, part: Slice, letter: int, answer: list[int]) -> bool:
-        attended, start = self._attended(letter)
+        attended, single = self._attended(letter)
         with np.errstate(all="ignore"):
             try:
                 found = attended.over(part)
             except Unreadable:
                 return False
+            start = None if single is None else single.start(part, (found.least, found.most))
             return self._margins(answer).least(*found[:6], _PIECES, start) > 0
