@@ -36,6 +36,19 @@ def _spectral(matrix: Floats) -> Floats:
     return np.asarray(np.linalg.norm(matrix, 2, axis=(-2, -1)))
 
 
+def centring(d: int) -> tuple[float, float]:
+    """Return by how many roundings of ||x|| d terms less their mean are off, and the root of their sum of squares.
+
+    By Welford's update the mean of k terms moves by (x_k - m) / k: three roundings of (|x_k| + |m|) / k and one of the
+    new mean, so that it is off by e_k <= g_k u ||x|| / sqrt(k), g_k = k - 1 + 3 + 3 (1 + ... + 1/(k - 1)), g_1 = 0.
+    What the sum of squares S adds, (k - 1) / k y_k^2, is off by |y_k| (e_(k-1) (k - 1) / k + e_k) + e_(k-1) e_k. By
+    Cauchy and Schwarz the root of S is off by half of (sqrt(sum g_k^2 / (k - 1)) + sqrt(sum g_(k-1)^2 / k)) u ||x||.
+    """
+    k = np.arange(2, d + 1)
+    g = np.concatenate([[0.0], k + 2 + 3 * np.cumsum(1 / (k - 1))])
+    return float(g[-1]), float(np.sqrt((g[1:] ** 2 / (k - 1)).sum()) + np.sqrt((g[:-1] ** 2 / k).sum())) / 2
+
+
 def gain_of(norm: Pair | None, width: int) -> Pair:
     """Return a norm's gain and shift; 1 and 0 where there is none."""
     return norm or (np.ones(width), np.zeros(width))
@@ -55,9 +68,9 @@ class Linear:
         self._shifts = (np.abs(norm[1]) @ np.abs(part))[:, None, :]
         self._sizes = self._shifts + np.abs(bias)
         constant = np.linalg.norm((np.abs(norm[1]) @ np.abs(part))[:, None, :] + np.abs(bias), axis=-1)
-        self._faded = lost * part.size
+        self._faded, self._widest = lost * part.size, 2 + float(np.abs(part).max(initial=0.0))
         self.absolute = _spectral(np.abs(self.weight))[:, None] + self._faded
-        self._constant = constant + lost * part.size * (2 + float(np.abs(part).max(initial=0.0)))
+        self._constant = constant + self._faded * self._widest
 
     def local(self, size: Any, terms: Any = None) -> Floats:
         """Return the rounding error per gamma for z of at most a norm; ``terms`` bounds the norm of |z| @ |weight|, if
@@ -69,7 +82,8 @@ class Linear:
         n, known = self.weight.shape[1], np.abs(z) + ez[:, None]
         size, off = known @ np.abs(self.weight) + self._sizes, (self.gain * ez)[..., None]
         error = forward.summed(n + 1, size, np.abs(made) + off) + forward.gamma(n + 5) * self._shifts
-        return np.asarray(_SLACK * (error + forward.gamma(4) * size + forward.unit * self._faded * (2 + known.max())))
+        faded = forward.unit * self._faded * (self._widest + known.max())
+        return np.asarray(_SLACK * (error + forward.gamma(4) * size + faded))
 
     def __call__(self, z: Floats) -> Floats:
         """Return [group, node, width]."""
@@ -133,7 +147,7 @@ class Forward:
 
     def __init__(self, weights: Weights, unit: float = DOUBLE) -> None:
         self.weights, self.unit, self._d = weights, unit, weights.embed.shape[1]
-        self.root = math.sqrt(self._d)
+        self.root, self._centring = math.sqrt(self._d), centring(self._d)
         # what underflow loses over the unit roundoff: beside a size, it makes every rounding bound cover it
         self.lost = (2.0**-1022 if unit == DOUBLE else 2.0**-126) / unit
         if not weights.has_plain_parts:
@@ -149,7 +163,7 @@ class Forward:
         self._constant = float((np.abs(norm[1]) @ np.abs(unembed) + np.abs(weights.b_U)).max())
         self._constant += self.lost * self._d * (2 + float(np.abs(unembed).max()))
 
-    def gamma(self, n: int) -> float:
+    def gamma(self, n: float) -> float:
         """Return the relative error of n roundings."""
         return _SLACK * n * self.unit / (1 - n * self.unit)
 
@@ -176,13 +190,17 @@ class Forward:
     def normalised_error(self, error: Any, norm: Any, spread: Any) -> Any:
         """Return the errors of normalised rows from those of the rows, bounds of their norms and of their deviations.
 
-        Half of the centring's error again is what a deviation by Welford's update is off by.
+        A row's own error moves it by at most that over the deviation. The mean's moves it along the ones, that of the
+        sum of squares by Welford's update along itself, which is orthogonal: while the latter is less than a 64th of
+        the deviation, by 1.02 times its first order; and each entry is rounded thrice.
         """
-        d, eps = self._d, self.weights.norm_eps
-        inner = error + 1.5 * self.gamma(d + 3) * (norm + 2 * error + self.lost * d)
-        inner = inner if eps > self.lost * d else np.full_like(inner, np.inf)
+        d, eps, (means, squares) = self._d, self.weights.norm_eps, self._centring
+        size = norm + 2 * error + self.lost * d
+        inner = error + self.gamma(math.hypot(means, 1.02 * squares) + 3) * size
+        near = np.maximum(spread - error / math.sqrt(d), math.sqrt(eps))
+        is_known = (eps > self.lost * d) & (64 * self.gamma(squares) * size < math.sqrt(d) * near)
         least = np.maximum(spread - 2 * inner / math.sqrt(d), math.sqrt(eps))
-        return _SLACK * inner / least + self.gamma(d + 8) * math.sqrt(d)
+        return np.where(is_known, _SLACK * inner / least + self.gamma(d + 8) * math.sqrt(d), np.inf)
 
     def activate(self, x: Floats) -> Floats:
         """Return the activation of every element."""

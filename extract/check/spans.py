@@ -37,13 +37,16 @@ class Form(NamedTuple):
 
     def some(self, which: Any) -> Form:
         """Return some of the forms that stand side by side, or of their coordinates."""
+        if self.balls is not None:
+            raise ValueError("forms side by side have no balls")
         return Form(self.centre[which], self.noise[which], self.radius[which])
 
     def folded(self, n: int) -> Form:
         """Return the form with all symbols but the n largest in the radius."""
         order = np.argsort(-(self.noise**2).sum(axis=-2), axis=-1, kind="stable")[..., None, :]
         noise = np.take_along_axis(self.noise, order, axis=-1)
-        return Form(self.centre, noise[..., :n], (self.radius + np.abs(noise[..., n:]).sum(axis=-1)) * _UP)
+        radius = (self.radius + np.abs(noise[..., n:]).sum(axis=-1)) * _UP
+        return Form(self.centre, noise[..., :n], radius, self.balls)
 
 
 def _gamma(n: int) -> float:
@@ -60,8 +63,8 @@ def linear(x: Form, matrix: Floats, shift: Floats, sizes: Floats, slips: Floats)
 
 def total(x: Form, y: Form) -> Form:
     """Return the sum; the symbols and balls of ``x`` are the first ones of ``y``."""
-    noise, balls = y.noise.copy(), None if y.balls is None else y.balls.copy()
-    if balls is not None and x.balls is not None:
+    noise, balls = y.noise.copy(), x.balls if y.balls is None else y.balls.copy()
+    if balls is not None and x.balls is not None and y.balls is not None:
         balls[: len(x.balls)] += x.balls
     noise[..., : x.noise.shape[-1]] += x.noise
     size = np.abs(x.centre) + np.abs(y.centre) + x.reach() + y.reach()
@@ -89,11 +92,12 @@ def inverse_deviation(x: Form, eps: float) -> Form:
     if x.noise.shape[-1] <= 4 * n:
         gram = np.abs(np.swapaxes(x.noise, -1, -2) @ x.noise).sum(axis=(-1, -2))
         most = np.minimum(most, gram * _UP + _gamma(n + 4) * most)
-    if (
-        x.balls is not None
-    ):  # the norm of a matrix is at most its Frobenius norm, and the root of that of its Gram matrix
-        whole = (x.balls**2).sum(axis=(1, 2))
-        grams = np.abs(x.balls.swapaxes(1, 2) @ x.balls).sum(axis=2).max(axis=1) + _gamma(n + 4) * n * whole
+    if x.balls is not None:
+        # the norm of a matrix is at most its Frobenius norm, and the root of the largest row sum of its Gram matrix,
+        # whose entries are off by less than whole * gamma(n + 4); |noise @ e + balls| is at most the sum of the norms
+        whole = (x.balls**2).sum(axis=(1, 2)) * _UP
+        grams = np.abs(x.balls.swapaxes(1, 2) @ x.balls).sum(axis=2).max(axis=1)
+        grams = grams + _gamma(n + 4) * x.balls.shape[2] * whole
         most = (np.sqrt(most) + np.sqrt(np.minimum(whole, grams) * _UP).sum()) ** 2 * _UP
     middle = ((x.centre * x.centre).sum(axis=-1) + most / 2) / n + eps
     slopes = (2 / n) * (x.centre[..., None, :] @ x.noise)
@@ -128,10 +132,12 @@ def product(x: Form, factor: Form) -> Form:
     noise = np.concatenate([first, (x.centre * factor.radius)[..., None], x.noise * rest[..., None]], axis=-1)
     size = (np.abs(x.centre) + x.reach()) * (np.abs(f) + rest)
     radius = x.radius * (np.abs(f) + rest) + _gamma(12) * size + _TINY
-    balls = None
-    if x.balls is not None and factor.balls is not None:  # a ball times the factor's rest is a ball of its own
-        first = f[..., None] * x.balls + x.centre[:, None] * factor.balls
-        balls = np.concatenate([first, x.balls * rest[..., None]])
+    balls = x.balls
+    if balls is not None:  # a ball times the factor's rest is a ball of its own; the factor's are those of x
+        first = f[..., None] * balls + (0.0 if factor.balls is None else x.centre[:, None] * factor.balls)
+        balls = np.concatenate([first, balls * rest[..., None]])
+    elif factor.balls is not None:
+        raise ValueError("a factor's balls are those of what it multiplies")
     return Form(x.centre * f, noise, radius * _UP, balls)
 
 

@@ -144,11 +144,12 @@ class Affine:
         )  # fmt: skip
         size = (np.abs(self.centre) + self.spread) * (np.abs(by) + moved)
         radius = self.radius * (np.abs(by) + moved) + gamma(8) * size + _TINY
-        balls = None
-        if self.balls is not None and factor.balls is not None:
+        balls = None if self.balls is None else by[..., None, None] * self.balls
+        if factor.balls is not None:
+            balls = _added(balls, self.centre[..., None, None] * factor.balls[..., None, :, :])
+        if self.balls is not None and balls is not None:
             # a ball times the rest of the number is a ball of its own
-            first = by[..., None, None] * self.balls + self.centre[..., None, None] * factor.balls[..., None, :, :]
-            balls = np.concatenate([first, self.balls * moved[..., None, None]], axis=-2)
+            balls = np.concatenate([balls, self.balls * moved[..., None, None]], axis=-2)
         return Affine(self.centre * by, noise, radius * _SLACK, balls)
 
     def activated(self, kind: Activation) -> Affine:

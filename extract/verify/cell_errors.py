@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.network import Norm
-from extract.verify.rounding import Arithmetic, gamma
+from extract.verify.rounding import Arithmetic, gamma, welford
 from extract.verify.stages import Stages
 
 Floats = NDArray[np.float64]
@@ -87,6 +87,13 @@ class CellErrors:
         self._out, self._b_out = layer.W_O.astype(np.float64), np.abs(layer.b_O).astype(np.float64)
 
     def _normalised(self, norm: Norm | None) -> _Normed:
+        """Return the normalised vectors and what is known of computed ones, as the head of this file says.
+
+        With e the mean's error and r the rounding of entries (``single``), c - e + r is divided by a deviation
+        s sqrt(1 + t): 1 + a = (1 + t)^-1/2 and b = (1 + a) e / s. Beside relative roundings t is at most
+        2 p / s + (p / s)^2, where p is what the root of the mean square is off by: of r, and half of what Welford's
+        update loses; in centred values e adds in second order only.
+        """
         x, u, tiny, d = self._x, self._u, self.a.tiny, self._d
         size = np.abs(x) * _WIDER
         if norm is None:
@@ -96,19 +103,23 @@ class CellErrors:
         c = x - centre[:, None]
         eps = self.stages.architecture.norm_eps
         whole = np.sqrt((size * size).sum(axis=1)) * _WIDER
-        # what our own sums are off by is taken off the deviation
-        s = np.sqrt((c * c).mean(axis=1) + eps) * (1 - _OWN) - 4 * gamma(d + 8, 2.0**-53) * whole / math.sqrt(d)
+        deviation = np.sqrt((c * c).mean(axis=1) + eps)
+        # what our own sums are off by is taken off the deviation: a bound of the real one from below
+        s = deviation * (1 - _OWN) - 4 * gamma(d + 8, 2.0**-53) * whole / math.sqrt(d)
         s = np.maximum(s, self.stages.analysis.weights.least_deviation * (1 - _OWN))
+        means, squares = welford(d)
         with np.errstate(all="ignore"):
-            # a mean of any order, or Welford's: d + 4 + 2 ln d roundings of the mean of absolute values
-            mean = gamma(d + 2 * math.log2(d) + 8, u) * size.mean(axis=1) + 2 * u * size.mean(axis=1) + 4 * tiny
+            # a mean of any order, d roundings, or Welford's; and of what was read
+            mean = gamma(max(d, means) + 4, u) * size.mean(axis=1) + 2 * u * size.mean(axis=1) + 4 * tiny
+            # x read once, less a mean of at most |centre| + mean
             single = 5 * u * (size + np.abs(centre)[:, None] + mean[:, None]) + 4 * tiny
             part = np.sqrt((single * single).mean(axis=1))
-            # the mean's error moves the variance of centred values in second order only, Welford's in first
-            spread = gamma(d + 16, u) + 2 * gamma(d + 4, u) * whole / (math.sqrt(d) * s)
-            spread = spread + 2 * part / s + ((mean + part) / s) ** 2 + tiny / (s * s)
+            root = (part + gamma(squares + 4, u) / 2 * whole / math.sqrt(d)) / s
+            moved = 2 * root + np.maximum(root, (mean + part) / s) ** 2
+            relative = gamma(d + 16, u) + 2 * tiny / (s * s)
+            spread = relative + (1 + relative) * moved
             scale = np.where(spread < 0.5, spread / (2 * (1 - spread)), np.inf) * _WIDER
-            z = c / s[:, None]
+            z = c / deviation[:, None]
             far = np.abs(z) + ((mean[:, None] + single) / s[:, None])
             rest = (single / s[:, None] + 4 * u * far) * (1 + scale[:, None]) + tiny
             shift = mean / s * (1 + scale) * _WIDER
@@ -125,14 +136,16 @@ class CellErrors:
             moved, sizes = shift + (offset @ plain)[:, None], sizes + (np.abs(offset) @ np.abs(plain))[:, None]
         bare = normed.z @ matrix
         absolute = np.abs(matrix)
-        lost = self._d * self.a.tiny * (2 + normed.size.max(axis=1))[:, None]
+        # products that underflow, of z and gain as well as of either with the matrix
+        lost = self._d * self.a.tiny * (2 + normed.size.max(axis=1) + np.abs(plain).max(initial=0.0))[:, None]
         made, size = bare + moved, normed.size @ absolute + sizes
-        local = (_summed(self._d + 1, self._u, size, np.abs(made) + off) + 4 * self._u * size + lost) * _WIDER
-        local = local + gamma(self._d + 4, self._u) * (sizes - np.abs(shift))
         with np.errstate(all="ignore"):
-            error = normed.scale[:, None] * (np.abs(bare) + off) + normed.rest @ absolute + local
-            error = error + normed.shift[:, None] * np.abs(matrix.sum(axis=1))[:, None]
-        return _Side(made, bare, matrix, local, error * _WIDER, off)
+            carried = normed.scale[:, None] * (np.abs(bare) + off) + normed.rest @ absolute
+            carried = carried + normed.shift[:, None] * np.abs(matrix.sum(axis=1))[:, None]
+            # what is summed are products of computed z: their sum is off by what z carries
+            local = _summed(self._d + 1, self._u, size, np.abs(made) + off + carried) + 4 * self._u * size + lost
+            local = local * _WIDER + gamma(self._d + 4, self._u) * (sizes - np.abs(shift))
+        return _Side(made, bare, matrix, local, (carried + local) * _WIDER, off)
 
     def keys(self, variants: NDArray[np.intp], cells: NDArray[np.intp], n_keys: int) -> Keys:
         """Return what every one of some cells costs each query of some others, of at most ``n_keys`` keys."""
@@ -183,16 +196,21 @@ class CellErrors:
 
     def rounded(self, cells: NDArray[np.intp], n_keys: int) -> float:
         """Bound the rounding of the weighted means of some cells' values and of the output matrix, all heads
-        together."""
-        value = _some(self._value, cells)
-        off = (value.error + value.off) @ np.abs(self._out)
-        sizes = (np.abs(value.made) @ np.abs(self._out) + off).max(axis=1).sum(axis=0) * 1.05 + self._b_out
-        made = (np.abs(value.made @ self._out) + off).max(axis=1).sum(axis=0) * 1.05 + self._b_out
-        n, d, size = len(self._out) * self._k, self._d, float(_length(sizes))
+        together.
+
+        Computed shares add up to at most 1 + ``relative``, so that absolute terms, and their sums before rounding, are
+        so many times the largest of any one key's at most; the rounding of means is ``relative`` to absolute terms.
+        """
+        value, absolute = _some(self._value, cells), np.abs(self._out)
         relative = gamma(2 * n_keys + 8, self._u) + n_keys * self.a.tiny / self._u + 4 * self._u
-        is_known = relative < 0.04 and max(size, float(np.abs(value.made).max())) < self.a.large
-        summed = float(_length(_summed(n + 1, self._u, sizes, made)))
-        return (relative * size + summed) * _WIDER + n * d * self.a.tiny * (1 + size) if is_known else math.inf
+        off = (value.error + value.off) @ absolute
+        sizes = (np.abs(value.made) @ absolute + off).max(axis=1).sum(axis=0) * (1 + relative) + self._b_out
+        made = (np.abs(value.made @ self._out) + off).max(axis=1).sum(axis=0) * (1 + relative) + self._b_out
+        n, size = len(self._out) * self._k, float(_length(sizes))
+        is_known = relative < 0.5 and max(size, float(np.abs(value.made).max())) < self.a.large
+        summed = float(_length(_summed(n + 1, self._u, sizes, made + relative * sizes)))
+        lost = self.a.tiny * (n * self._d * (1 + size) + n_keys * float(absolute.sum()))
+        return (relative * size + summed) * _WIDER + lost if is_known else math.inf
 
 
 def of_means(moved: Floats, costs: Floats, apart: Floats) -> Floats:

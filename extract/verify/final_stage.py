@@ -164,7 +164,8 @@ class FinalStage:
         if x.centre.ndim > 1:
             is_better = other.least.min(axis=-1) > found.least.min(axis=-1)
             least = np.where(is_better[..., None], other.least, found.least)
-            return Bounds(least, found.form, found.linear, np.where(is_better, other.error, found.error))
+            linear = np.where(is_better[..., None, None], other.linear, found.linear)
+            return Bounds(least, found.form, linear, np.where(is_better, other.error, found.error))
         return other if other.least.min() > found.least.min() else found
 
     def about(self, x: Affine, answer: tuple[int, ...], computed: Computed) -> Bounds:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -63,6 +64,26 @@ def gamma(n: float, unit: float) -> float:
     """Return n u / (1 - n u), the relative error of n roundings; infinite when n u reaches 1/2."""
     product = n * unit
     return product / (1 - product) if product < 0.5 else math.inf
+
+
+@lru_cache(maxsize=64)
+def welford(d: int) -> tuple[float, float]:
+    """Return how many roundings Welford's update is off by: its mean, of the mean of the absolute values of d terms x;
+    and its sum of squares S, of ||x|| sqrt(S).
+
+    A step adds (x_k - m) / k to the mean m of the terms before: three roundings of the difference (a quotient may be a
+    product with a rounded reciprocal), one of the sum; the first step is exact. With A_k the mean of the first k
+    absolute values, |m_k| <= A_k, and m_k is off by at most e_k = g_k u A_k after all steps, where
+    g_k = k - 1 + 3 + 3 (1 + 1/2 + ... + 1/(k - 1)); and k A_k <= sqrt(k) ||x||. What S adds is y^2 (k - 1) / k for
+    y = x_k - m_(k-1); it is off by |y| (e_(k-1) (k - 1) / k + e_k) + e_(k-1) e_k. By Cauchy and Schwarz the first of
+    these add up to at most sqrt(S) ||x|| u (p + q), p^2 = sum of g_k^2 / (k - 1) and q^2 = sum of g_(k-1)^2 / k, and
+    the last to ||x||^2 u^2 p q: the root of S moves by half of (p + q) u ||x|| at most.
+    """
+    inverse = 1.0 / np.arange(1, d + 1)
+    before = np.cumsum(inverse) - inverse
+    roundings = np.where(inverse < 1, np.arange(d) + 3 * (1 + before), 0.0)
+    own, last = roundings[1:] ** 2 / np.arange(1, d), roundings[:-1] ** 2 * inverse[1:]
+    return float(roundings[-1]), math.sqrt(own.sum()) + math.sqrt(last.sum())
 
 
 def larger(left: Scalar, right: Scalar) -> Scalar:
@@ -152,7 +173,8 @@ class Analysis:
     def normalise(self, errors: Errors, deviation: Scalar, x_norm: Scalar) -> Errors:
         """Error of z = (x - mean) / sqrt(variance + eps), from the least measured deviation and largest norm of x.
 
-        The map is 1/s-Lipschitz where the deviation is s, and s moves by at most e/sqrt(d).
+        The map is 1/s-Lipschitz where the deviation is s, and s moves by at most e/sqrt(d). Of a variance that is off
+        by t of itself, 1 / s moves by at most t / (2 (1 - t)) of itself.
         """
         d, floor = self.weights.d_model, self.weights.least_deviation
         root = math.sqrt(d)
@@ -162,12 +184,17 @@ class Analysis:
         result = []
         for a, e in zip(self.arithmetics, errors, strict=True):
             least = larger(real - e / root, floor)
-            centring = gamma(d + 4, a.unit) * (real_norm + e)
             if a is self.arithmetics[0]:  # centred values: their sum of squares moves in second order only
+                centring = gamma(d + 4, a.unit) * (real_norm + e)
                 spread = gamma(d / 2 + 12, a.unit) + over(centring, least * root) ** 2
-            else:  # or Welford's update: d roundings of the norm
-                spread = gamma(d + 16, a.unit) + over(2 * centring, least * root)
-            z = over(e + centring, least) + root * over(spread, 1 - spread)
+                z = over(e + centring, least) + root * over(spread, 1 - spread)
+            else:  # or Welford's update
+                means, squares = (gamma(n + 4, a.unit) * (real_norm + e) for n in welford(d))
+                rounding, half = gamma(d + 16, a.unit), over(squares, 2 * least * root)
+                rounding = rounding + over(2 * a.tiny, least * least)
+                spread = rounding + (1 + rounding) * half * (2 + half)
+                swing = over(spread, 2 - 2 * spread)
+                z = (over(e, least) + over(means, least)) * (1 + swing) + root * (swing + a.tiny)
             result.append(self._guard(a, z, real_norm + e))
         return tuple(result)
 
