@@ -20,9 +20,10 @@ SOURCES = sorted((ROOT / "extract" / "check").glob("*.py"))
 #: of every architecture and its neutral file 140, its forward pass with bounds entry by entry and answers decided in
 #: some cells 190; torch files and NumPy archives take 265; the layouts of other projects and what is said beside their
 #: tensors 560; numbers, whole or fractions, 60; bounds for what underflows 15; single answers counted by
-#: position 30; the errors of single precision over whole sets, beside the bounds of boxes and classes, 230; strings
-#: divided by partial sums, their cells made, counted, ranged and bounded again, 185.
-MAX_CODE_LINES = 1250 + 100 + 310 + 700 + 370 + 15 + 140 + 190 + 265 + 560 + 60 + 15 + 30 + 230 + 185
+#: position 30; the errors of single precision over whole sets, beside the bounds of boxes and classes, 240; strings
+#: divided by partial sums, their cells made, counted, ranged and bounded again, 185; what is confirmed of a length that
+#: is not in all 15.
+MAX_CODE_LINES = 1250 + 100 + 310 + 700 + 370 + 15 + 140 + 190 + 265 + 560 + 60 + 15 + 30 + 240 + 185 + 15
 
 
 def imported(path: Path) -> Iterator[str]:
