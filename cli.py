@@ -21,13 +21,13 @@ from extract.options import (
     CHECKPOINT,
     FILE,
     FORCE,
-    JOBS,
     JSON,
     MAX_COST,
     MAX_LENGTH,
     MEMORY,
     OFFSETS,
     OUTPUT,
+    SCHEDULER,
     SEED,
     SEMANTICS,
     SPEC,
@@ -38,6 +38,7 @@ from extract.options import (
     examples,
     option,
     shard,
+    sharing,
 )
 
 # One thread inside a matrix product: ours are small, and idle helper threads slow them down (20x on two busy cores).
@@ -81,7 +82,7 @@ def cli(context: click.Context, /, **options: Any) -> None:
 @cli.command(
     epilog=examples(
         "extract run bin_majority/",
-        "extract run bin_majority/ --max-length 16 --top 3 --emit majority.py",
+        "extract run bin_majority/ --max-length 46 --jobs 8 --emit majority.py",
         "extract run model.safetensors --spec task.toml --json -o result.json",
     )
 )
@@ -96,7 +97,7 @@ def cli(context: click.Context, /, **options: Any) -> None:
 @SEMANTICS
 @TIME
 @MEMORY
-@JOBS
+@sharing
 @SEED
 @option("--emit", type=FILE, help="Write the first program as a Python file that imports nothing.")
 @option("--report", type=FILE, help="Write an HTML page of the result here.")
@@ -130,8 +131,8 @@ def inspect(common: dict[str, Any], /, **options: Any) -> int:
 
 @cli.command(
     epilog=examples(
-        "extract verify program.txt bin_majority/",
         "echo \"output = last(everywhere, tokens, '0')\" | extract verify - tomita2/ --max-length 20",
+        "extract verify program.txt bin_majority/ --max-length 46 --jobs 8",
         "extract verify mine.txt --against yours.txt --spec bin_majority/spec.toml --max-length 100",
     )
 )
@@ -145,7 +146,7 @@ def inspect(common: dict[str, Any], /, **options: Any) -> int:
 @SEMANTICS
 @TIME
 @MEMORY
-@JOBS
+@sharing
 @CERT
 @FORCE
 @JSON
@@ -212,7 +213,7 @@ def explain(common: dict[str, Any], /, **options: Any) -> int:
 @SEED
 @option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Worker processes.")
 @option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Where rows run.")
-@option("--scheduler", metavar="ADDR", help="Address of a dask scheduler.  [default: a cluster of this machine]")
+@SCHEDULER
 @click.option("--compare", nargs=2, type=FILE, metavar="A B", help="Say what changed between two results instead.")
 @FORCE
 @JSON

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from itertools import islice, product
 
 import numpy as np
 
@@ -22,14 +21,16 @@ from extract.errors import ContradictionError
 from extract.hints import NO_HINTS, Hints
 from extract.lang.cost import program_cost
 from extract.lang.syntax import print_program
-from extract.lang.terms import Adapter, Program, Term
+from extract.lang.terms import Adapter, Program
 from extract.oracle import Oracle
 from extract.outcome import Budget, Certified, Refuted, Spent
 from extract.probe.choose import LONGEST_USUAL_PROBE, choose_probes
 from extract.probe.properties import observed_properties
 from extract.progress import Progress
 from extract.readout import same_answers
-from extract.search.gate import Gate, GoalState
+from extract.search.assembling import programs_of
+from extract.search.consensus import consensus_programs
+from extract.search.gate import Gate
 from extract.search.goals import adapter_of
 from extract.search.plainer import plainer_programs
 from extract.search.portfolio import Portfolio
@@ -37,11 +38,9 @@ from extract.search.ranking import (
     LISTED_COST,
     LONG,
     MOST_EXCEPTIONS,
-    STAGES,
     candidate_order,
     described_cost,
     has_few_exceptions,
-    program_order,
 )
 from extract.search.steps import StepSearch, budget_share, can_be_continued
 from extract.search.uniform import LastCellOracle, as_last_cells, is_uniform
@@ -136,10 +135,11 @@ class _Loop:
             )
 
     def run(self) -> None:
-        """Turn rounds, then look for something plainer than a long program."""
+        """Turn rounds, then look for something plainer than a long program, and for a rule that mostly holds."""
         self._probe()
         self._turn_rounds()
         self._compare_plainer()
+        self._compare_consensus()
 
     def _turn_rounds(self) -> None:
         """Turn rounds until a program is certified, nothing new can be proposed, or the budget ends."""
@@ -154,7 +154,7 @@ class _Loop:
                 self.budget_hit = "time"
             if not self._round(portfolio) or self.budget_hit:
                 return
-        if not any(has_few_exceptions(c.verdict, self.oracle.domain.size) for c in self.candidates):
+        if not self._has_good():
             self.budget_hit = "rounds"
 
     def _search(self) -> Portfolio:
@@ -231,7 +231,7 @@ class _Loop:
 
     def _budget_of_round(self) -> Budget:
         """Search less once a program with few exceptions is known: an exact one is then a bonus."""
-        is_known = any(has_few_exceptions(c.verdict, self.oracle.domain.size) for c in self.candidates)
+        is_known = self._has_good()
         return replace(self.budget, n_candidates=self.budget.n_candidates // 3) if is_known else self.budget
 
     def _simplify(self, portfolio: Portfolio) -> None:
@@ -258,7 +258,7 @@ class _Loop:
         if self._is_settled():
             self._compare_rivals(portfolio)
             return False
-        if any(has_few_exceptions(c.verdict, self.oracle.domain.size) for c in self.candidates):
+        if self._has_good():
             self._rounds_left = min(self._rounds_left, _ROUNDS_AFTER_EXCEPTIONS)
             grown = grown.extended(self.oracle, self._exceptions())
         if portfolio.gate.is_hopeless() and not portfolio.is_solved and not self._learned:
@@ -271,6 +271,10 @@ class _Loop:
         self.gate = self.gate.extended(self.oracle, [part.row(i) for part in asked for i in range(len(part))])
         return True
 
+    def _has_good(self) -> bool:
+        """Say whether a program is known that differs on few inputs, all of them counted."""
+        return any(has_few_exceptions(c.verdict, self.oracle.domain.size) for c in self.candidates)
+
     def _exceptions(self) -> list[Row]:
         """Return counterexamples of the best program with few exceptions, for the bank to tell apart."""
         verdict = self.candidates[0].verdict
@@ -280,34 +284,15 @@ class _Loop:
         return rows[:_COUNTEREXAMPLES_PER_ROUND]
 
     def _programs(self, portfolio: Portfolio) -> list[tuple[Program, str]]:
-        """Assemble programs from the terms of each goal, cheapest first; partial terms where none is exact."""
-        views = portfolio.views()
-        programs = [found for adapter, states in views for found in self._assembled(adapter, states)]
-        if all(state.exact for _, states in views for state in states):
-            programs.sort(key=lambda p: program_order(p[0]))
-        return programs
-
-    def _assembled(self, adapter: Adapter, states: list[GoalState]) -> list[tuple[Program, str]]:
-        """Assemble the programs of one view of the answer."""
-        choices: list[list[tuple[Term, str]]] = []
-        for state in states:
-            scored = state.exact or [s for _, s in state.partial]
-            if not scored:
-                return []
-            choices.append([(s.term, s.stage) for s in scored[: 1 + self.n_programs]])
-        programs = []
-        for combination in islice(product(*choices), 64):
-            outputs = tuple((state.goal.name, term) for state, (term, _) in zip(states, combination, strict=True))
-            program = Program(adapter, outputs)
-            programs.append((program, max((s for _, s in combination), key=STAGES.index)))
-        return programs
+        return programs_of(portfolio, 1 + self.n_programs)
 
     def _compare(self, program: Program) -> Differences:
         self._tried.add(program)
         return self.verifier.differences(program, 64)
 
-    def _keep(self, program: Program, differences: Differences, stage: str) -> None:
-        if self._share(differences) > MOST_EXCEPTIONS and len(self.candidates) >= _MOST_REFUTED:
+    def _keep(self, program: Program, differences: Differences, stage: str, *, is_wanted: bool = False) -> None:
+        is_poor = self._share(differences) > MOST_EXCEPTIONS
+        if is_poor and len(self.candidates) >= _MOST_REFUTED and not is_wanted:
             return
         verdict = self.verifier.verdict(program)
         self.candidates.append(Candidate(program, program_cost(program), verdict, stage))
@@ -351,6 +336,18 @@ class _Loop:
             self._keep(program, self._compare(program), "agreement")
         if not isinstance(self.candidates[0].verdict, Certified):
             self.unique_to_cost = None  # it was said of another program
+
+    def _compare_consensus(self) -> None:
+        """Compare programs that are right on a few random inputs, where no program is right on nearly all of them."""
+        if self.budget_hit == "time" or self._is_settled() or self._has_good():
+            return
+        self.progress.phase("search")
+        programs, spent = consensus_programs(self.oracle, self.gate, self.budget, self.clock.is_over, seed=self.seed)
+        self.spent.n_candidates += spent.n_candidates
+        self.spent.n_distinct += spent.n_distinct
+        self.progress.phase("verify")
+        for program in [p for p in programs if p not in self._tried][:_MOST_REFUTED]:
+            self._keep(program, self._compare(program), "agreement", is_wanted=True)
 
     # -- after the proof --------------------------------------------------------------------------------------------
     def _compare_rivals(self, portfolio: Portfolio) -> None:

@@ -30,6 +30,7 @@ def run_command(common: Options, options: Options) -> int:
     """Find and prove programs for a checkpoint. Returns the exit code."""
 
     def work(screen: Screen) -> Report:
+        from extract.commands_batch import shards_of
         from extract.pipeline import RunRequest, run
         from extract.stages_load import default_name
 
@@ -43,7 +44,8 @@ def run_command(common: Options, options: Options) -> int:
             certificate=options["cert"] or Path(default_name(options["checkpoint"])),
             emit=options["emit"],
         )
-        return run(request, screen)
+        with shards_of(options) as shards:
+            return run(request, screen, shards)
 
     return _report(common, options, work)
 
@@ -56,6 +58,7 @@ def verify_command(common: Options, options: Options) -> int:
         raise UsageError("no checkpoint given, expected PROGRAM CKPT", hint="or PROGRAM --against PROGRAM2 --spec SPEC")
 
     def work(screen: Screen) -> Report:
+        from extract.commands_batch import shards_of
         from extract.pipeline import VerifyRequest, verify_program
 
         request = VerifyRequest(
@@ -65,7 +68,8 @@ def verify_command(common: Options, options: Options) -> int:
             place=str(options["program"]),
             certificate=options["cert"],
         )
-        return verify_program(request, screen)
+        with shards_of(options) as shards:
+            return verify_program(request, screen, shards)
 
     return _report(common, options, work)
 
@@ -121,7 +125,6 @@ def _common_fields(options: Options) -> Options:
         "method": options["method"],
         "seconds": options["seconds"],
         "memory_bytes": options["memory"],
-        "jobs": options["jobs"],
     }
 
 

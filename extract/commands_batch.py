@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,23 @@ from extract.report.batch_screen import BatchScreen
 from extract.report.report import Report
 from extract.report.scoreboard import BatchRow, FamilyScore, FieldScore
 from extract.report.streams import say, write_data, write_lines
+from extract.shards import Shards
 
 Options = dict[str, Any]
 _STDIO = Path("-")
+
+
+def shards_of(options: Options) -> AbstractContextManager[Shards | None]:
+    """Return the workers that ``--engine`` and ``--jobs`` ask for; None in it where one process does it all."""
+    if options["engine"] == "local" and options["jobs"] == 1 and options["scheduler"] is None:
+        return nullcontext()
+    from extract.batch.shards import WorkerShards
+    from extract.stages_shards import FUNCTION
+
+    return WorkerShards(
+        FUNCTION, engine=options["engine"], workers=options["jobs"], scheduler=options["scheduler"],
+        seconds=options["seconds"], memory_bytes=options["memory"],
+    )  # fmt: skip
 
 
 def bench_command(common: Options, options: Options) -> int:

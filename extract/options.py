@@ -95,7 +95,13 @@ SEMANTICS = option("--semantics", type=click.Choice(["real", "f32-any-order"]), 
 VERIFY = option("--verify", "method", type=click.Choice(["auto", "bounds", "enumerate"]), default="auto",
                 show_default=True,
                 help="How: each input, bounds over many inputs at once, or what suits each length.")  # fmt: skip
-JOBS = option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads; changes no result.")
+JOBS = option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True,
+              help="Processes that share a long verification; changes no result.")  # fmt: skip
+ENGINE = option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True,
+                help="Where they run: here, or on a dask cluster that sees the same files.")  # fmt: skip
+SCHEDULER = option("--scheduler", metavar="ADDR",
+                   help="Address of a dask scheduler.  [default: a cluster of this machine]")  # fmt: skip
+
 SEED = option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything sampled.")
 MAX_COST = option("--max-cost", type=click.IntRange(1), default=24, show_default=True,
                   help="Cost of the largest program tried.")  # fmt: skip
@@ -103,6 +109,11 @@ CERT = option("--cert", type=FILE, help="Write the certificate here.")
 FORCE = option("--force", is_flag=True, help="Replace existing files.")
 JSON = option("--json", "as_json", is_flag=True, help="Print the result as JSON, and only that.")
 OUTPUT = option("-o", "--output", type=click.Path(path_type=Path, allow_dash=True), help="Write the JSON result here.")
+
+
+def sharing(command: Command) -> Command:
+    """Declare who shares a long verification, and where."""
+    return JOBS(ENGINE(SCHEDULER(command)))
 
 
 def examples(*lines: str) -> str:

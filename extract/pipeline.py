@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from extract.cegis import Synthesis
     from extract.hints import Hints
     from extract.oracle import Oracle
+    from extract.shards import Shards
     from extract.stages_verify import TableVerifier
 
 Method = Literal["auto", "bounds", "enumerate"]
@@ -51,7 +52,6 @@ class VerifyRequest:
     method: Method = "auto"
     seconds: float = _NOMINAL_SECONDS
     memory_bytes: int = 4 << 30
-    jobs: int = 1
     certificate: Path | None = None
     outputs: tuple[Path, ...] = ()
     force: bool = False
@@ -72,7 +72,6 @@ class RunRequest:
     method: Method = "auto"
     seconds: float = _NOMINAL_SECONDS
     memory_bytes: int = 4 << 30
-    jobs: int = 1
     max_cost: int = 24
     n_programs: int = 1
     strict: bool = False
@@ -83,9 +82,10 @@ class RunRequest:
     force: bool = False
 
 
-def run(request: RunRequest, progress: Progress | None = None) -> Report:
+def run(request: RunRequest, progress: Progress | None = None, shards: Shards | None = None) -> Report:
     """Find programs for a checkpoint, verify them on the whole domain, certify the first.
 
+    ``shards`` do parts of the verification elsewhere, and change no result.
     Raises:  ExtractError with the exit code it deserves; files are written whole or not at all.
     """
     watch = Stopwatch(progress)
@@ -102,7 +102,7 @@ def run(request: RunRequest, progress: Progress | None = None) -> Report:
     from extract.stages_verify import TableVerifier
 
     oracle = oracle_of(subject.checkpoint, subject.domain)
-    with TableVerifier(subject, oracle, request, watch) as verifier:
+    with TableVerifier(subject, oracle, request, watch, shards) as verifier:
         watch.phase("probe")
         hints = hints_for(subject, request.seed)
         synthesis = _synthesis(oracle, verifier, request, hints, watch)
@@ -116,9 +116,10 @@ def run(request: RunRequest, progress: Progress | None = None) -> Report:
     return run_report(subject, synthesis, judged, written, request.max_cost, watch)
 
 
-def verify_program(request: VerifyRequest, progress: Progress | None = None) -> Report:
+def verify_program(request: VerifyRequest, progress: Progress | None = None, shards: Shards | None = None) -> Report:
     """Decide whether a program equals the model on the whole domain; any difference refutes it.
 
+    ``shards`` do parts of the verification elsewhere, and change no result.
     Raises:  ExtractError with the exit code it deserves.
     """
     watch = Stopwatch(progress)
@@ -135,7 +136,7 @@ def verify_program(request: VerifyRequest, progress: Progress | None = None) -> 
     from extract.stages_verify import TableVerifier
 
     oracle = oracle_of(subject.checkpoint, subject.domain)
-    with TableVerifier(subject, oracle, request, watch) as verifier:
+    with TableVerifier(subject, oracle, request, watch, shards) as verifier:
         judged = judge(verifier, given(verifier, program))
     certified, (judged,) = certify_first(subject, (judged,), watch)
     written = write_certificate(certified, request.certificate, subject, force=request.force) if certified else None

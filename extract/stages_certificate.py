@@ -67,6 +67,10 @@ def certify(
         # the larger of two bounds holds by both of them
         certificate = with_errors(certificate, found.errors)
         data, found = _checked(subject, certificate, exceptions, progress)
+    if found.errors and len(found.reasons) == len(found.errors):
+        # the larger of two bounds holds by both of them
+        certificate = with_errors(certificate, found.errors)
+        data, found = _checked(subject, certificate, exceptions, progress)
     if found.is_doubt and any(region.cells is not None for region in certificate.regions):
         # our bounds and the checker's may settle different answers of one input: then only inputs are claimed
         regions = tuple(replace(region, cells=None) for region in certificate.regions)

@@ -17,6 +17,7 @@ from extract.formats import Checkpoint
 from extract.model.fit import check_fit
 from extract.oracle import LookupOracle, Oracle
 from extract.progress import Progress
+from extract.shards import Shards
 from extract.table_model import TableModel
 from extract.verify.answer_table import AnswerTable
 
@@ -41,7 +42,7 @@ def answers_of(
     work_limit: int,
     memory_bytes: int,
     progress: Progress,
-    jobs: int,
+    shards: Shards | None,
     stop: Callable[[], bool],
 ) -> AnswerTable:
     """Decide the model's answer on every input of the domain that the budget allows.
@@ -57,7 +58,7 @@ def answers_of(
 
     return enumerate_model(
         checkpoint.model, domain, semantics=semantics, work_limit=work_limit, memory_bytes=memory_bytes,
-        progress=progress, jobs=jobs, stop=stop,
+        progress=progress, shards=shards, stop=stop,
     )  # fmt: skip
 
 

@@ -25,8 +25,10 @@ from extract.oracle import Oracle
 from extract.outcome import BoxRegion, Certified, Counterexample, Refuted, Verdict
 from extract.progress import Progress
 from extract.readout import same_answers
+from extract.shards import Shards
 from extract.stages_load import Subject
 from extract.stages_model import answers_of
+from extract.stages_shards import SubjectShards
 from extract.table_model import TableModel
 from extract.verify.answer_table import AnswerTable
 from extract.verify.climb import BoxClimber
@@ -55,8 +57,7 @@ _SAMPLE, _SAMPLE_SEED, _HOPELESS = 4096, 7, 0.05
 
 
 class Limits(Protocol):
-    """What a request allows: ``seconds`` become a limit on work, ``jobs`` are threads; ``method`` is auto, bounds or
-    enumerate."""
+    """What a request allows: ``seconds`` become a limit on work; ``method`` is auto, bounds or enumerate."""
 
     @property
     def seconds(self) -> float: ...
@@ -66,8 +67,6 @@ class Limits(Protocol):
     def semantics(self) -> str: ...
     @property
     def method(self) -> str: ...
-    @property
-    def jobs(self) -> int: ...
 
 
 class Beyond:
@@ -122,7 +121,8 @@ def _known(found: Verdict, size: int, limit: int) -> Differences:
 class TableVerifier:
     """Answers the loop's questions about programs from one table of the model's answers (``cegis.Verifier``).
 
-    ``is_interrupted`` says that Ctrl-C ended the enumeration early, with what was complete kept.
+    ``is_interrupted`` says that Ctrl-C ended the enumeration early, with what was complete kept. ``shards`` do parts of
+    a verification beside this process, and change no result.
     """
 
     def __init__(
@@ -131,8 +131,10 @@ class TableVerifier:
         oracle: Oracle,
         limits: Limits,
         progress: Progress,
+        shards: Shards | None = None,
     ) -> None:
         self.subject, self.oracle, self.limits, self.progress = subject, oracle, limits, progress
+        self._shards = None if shards is None else SubjectShards.of(shards, subject, limits.semantics)
         self.is_interrupted = False
         self._domain = subject.domain
         self._table: AnswerTable | None = None
@@ -174,7 +176,7 @@ class TableVerifier:
                 work_limit=work_limit,
                 memory_bytes=self.limits.memory_bytes,
                 progress=self.progress,
-                jobs=self.limits.jobs,
+                shards=self._shards,
                 stop=lambda: self.is_interrupted or guard.is_over(),
             )
 
@@ -187,6 +189,7 @@ class TableVerifier:
             model, self._domain, self.oracle, limits.semantics,
             work_limit=int(limits.seconds * _WORK_PER_SECOND), progress=self.progress,
             stop=lambda: self.is_interrupted or self._guard.is_over(), worth=self._enumeration_work,
+            shards=self._shards,
         )  # fmt: skip
         return None if climber.refusal else climber
 

@@ -9,10 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
+from time import sleep
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -21,6 +26,11 @@ from extract.errors import ExtractError, UsageError
 
 #: Seconds to wait for a scheduler to answer, and for a cluster to end in order.
 _CONNECT_SECONDS, _CLOSE_SECONDS = 10, 1
+#: Seconds between looks at what the cluster has done.
+_POLL_SECONDS = 0.02
+
+#: What ``Done`` holds beside its job.
+Ended = tuple[dict[str, Any] | None, str, str, int]
 
 
 class Engine(Protocol):
@@ -34,6 +44,15 @@ class Engine(Protocol):
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
         """Do the jobs and yield how each ended, as it does."""
+
+    def add(self, job: Job) -> None:
+        """Take a job; its name is that of no other job under way."""
+
+    def step(self) -> Iterator[Done]:
+        """Wait a little and yield what ended."""
+
+    def drop(self) -> None:
+        """Forget the jobs under way."""
 
 
 def engine_for(
@@ -53,10 +72,15 @@ def engine_for(
 class DaskEngine:
     """Jobs on a dask cluster: the scheduler at an address, or a cluster of this machine's own.
 
+    ``is_kept``: the process in which a dask worker does a job is kept for the next one, until the engine ends.
+
     Raises:  UsageError if ``distributed`` is not installed; ExtractError if the scheduler does not answer.
     """
 
-    def __init__(self, function: str, *, workers: int, scheduler: str | None, started: Callable[[str], None]) -> None:
+    def __init__(
+        self, function: str, *, workers: int, scheduler: str | None, started: Callable[[str], None],
+        is_kept: bool = False,
+    ) -> None:  # fmt: skip
         try:
             import distributed
         except ImportError as error:
@@ -64,21 +88,29 @@ class DaskEngine:
         self._distributed: Any = distributed
         self._function = function
         self._workers, self._scheduler, self._started = workers, scheduler, started
+        self._token = uuid.uuid4().hex if is_kept else ""
+        self._futures: dict[Any, Job] = {}
         self._cluster: Any = None
         self._client: Any = None
+
+    @property
+    def n_workers(self) -> int:
+        """The number of jobs that the cluster does at a time."""
+        return max(1, sum(int(n) for n in self._client.nthreads().values()))
 
     def __enter__(self) -> Self:
         logging.getLogger("distributed").setLevel(logging.ERROR)
         address: Any = self._scheduler
         try:
             if address is None:
-                self._cluster = address = self._distributed.LocalCluster(
-                    n_workers=self._workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    dashboard_address=None,
-                    silence_logs=logging.CRITICAL,
-                )
+                with _deaf_children():
+                    self._cluster = address = self._distributed.LocalCluster(
+                        n_workers=self._workers,
+                        threads_per_worker=1,
+                        processes=True,
+                        dashboard_address=":0",  # some free port: the usual one may be taken
+                        silence_logs=logging.CRITICAL,
+                    )
             self._client = self._distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             self.__exit__(None, None, None)
@@ -88,6 +120,9 @@ class DaskEngine:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if kind is not None:
             self._kill_own_workers()
+        elif self._token and self._client is not None:
+            with suppress(OSError, TimeoutError, ValueError):  # what is lost with its cluster needs no end
+                self._client.run(end_kept, self._token, on_error="ignore")
         for part in (self._client, self._cluster):
             if part is not None:
                 with suppress(OSError):  # a cluster that does not end in time is killed with this process
@@ -104,22 +139,88 @@ class DaskEngine:
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
         """Do the jobs and yield how each ended, as it does; a job whose dask workers are lost fails like any other."""
-        futures = {}
         for job in jobs:
-            self._started(job.name)
-            futures[self._client.submit(do_apart, self._function, asdict(job), pure=False, retries=2)] = job
-        for future in self._distributed.as_completed(futures, loop=self._client.loop):
-            job = futures[future]
+            self.add(job)
+        while self._futures:
+            yield from self.step()
+
+    def add(self, job: Job) -> None:
+        """Take a job."""
+        self._started(job.name)
+        do = partial(do_kept, self._token) if self._token else do_apart
+        self._futures[self._client.submit(do, self._function, asdict(job), pure=False, retries=2)] = job
+
+    def step(self) -> Iterator[Done]:
+        """Wait a little and yield what ended."""
+        ended = [future for future in self._futures if future.done()]
+        if not ended:
+            sleep(_POLL_SECONDS)
+        for future in ended:
+            job = self._futures.pop(future)
             if future.status == "finished":
                 reply, code, reason, tries = future.result()
                 yield Done(job, reply, code, reason, tries)
             else:
-                yield Done(job, None, "died", f"the cluster lost the job: {type(future.exception()).__name__}")
+                why = type(future.exception()).__name__ if future.status == "error" else future.status
+                yield Done(job, None, "died", f"the cluster lost the job: {why}")
             future.release()
 
+    def drop(self) -> None:
+        """Cancel what waits; what a worker has begun it ends, for nobody."""
+        if self._futures:
+            self._client.cancel(list(self._futures))
+        self._futures.clear()
 
-def do_apart(function: str, job: dict[str, Any]) -> tuple[dict[str, Any] | None, str, str, int]:
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Start threads and processes that Ctrl-C does not reach: they end in order with this one, which hears it later."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # started by a thread, it would have that thread hear again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def do_apart(function: str, job: dict[str, Any]) -> Ended:
     """Do one job in a process of its own, wherever this is called; return what ``Done`` holds."""
     with Supervisor(function, workers=1) as supervisor:
         done = next(supervisor.run([Job(**job)]))
     return done.reply, done.code, done.reason, done.tries
+
+
+#: By engine and thread, the process kept for its jobs.
+_kept: dict[tuple[str, int], Supervisor] = {}
+_over: set[str] = set()
+_lock = threading.Lock()
+
+
+def do_kept(token: str, function: str, job: dict[str, Any]) -> Ended:
+    """Do one job in the process that this thread keeps for an engine; return what ``Done`` holds."""
+    key = (token, threading.get_ident())
+    with _lock:
+        if token in _over:
+            return None, "died", "the engine has ended", 1
+        supervisor = _kept.get(key) or Supervisor(function, workers=1)
+        _kept[key] = supervisor
+    done = next(supervisor.run([Job(**job)]))
+    with _lock:
+        if token in _over:
+            supervisor.close()
+    return done.reply, done.code, done.reason, done.tries
+
+
+def end_kept(token: str) -> None:
+    """End the processes kept for an engine, with what they do."""
+    with _lock:
+        _over.add(token)
+        for key in [key for key in _kept if key[0] == token]:
+            supervisor = _kept.pop(key)
+            if supervisor.is_busy:
+                supervisor.give_up()
+            else:
+                supervisor.close()

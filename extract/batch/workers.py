@@ -165,6 +165,8 @@ class Supervisor:
         self._log_path, self._log = log, None if log is None else log.open("ab", buffering=0)
         self._started = started or (lambda name: None)
         self._workers: list[_Worker] = []
+        self._waiting: deque[tuple[Job, int]] = deque()
+        self._tries_of: dict[str, int] = {}
         self._n_failed_starts = 0
         self._selector = selectors.DefaultSelector()
 
@@ -187,37 +189,64 @@ class Supervisor:
         """The workers' process ids."""
         return tuple(worker.process.pid for worker in self._workers)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether some worker has a job."""
+        return any(worker.job is not None for worker in self._workers)
+
     def run(self, jobs: Sequence[Job]) -> Iterator[Done]:
         """Do the jobs, in order as workers become free, and yield how each ended as it does."""
-        waiting = deque((job, 1) for job in jobs)
-        tries: dict[str, int] = {}
+        for job in jobs:
+            self.add(job)
         n_left = len(jobs)
         while n_left:
-            for done in self._step(waiting, tries):
+            for done in self.step():
                 n_left -= 1
                 yield done
 
-    def _step(self, waiting: deque[tuple[Job, int]], tries: dict[str, int]) -> Iterator[Done]:
-        """Fill the workers, hand out jobs, wait for a reply, and yield what ended."""
-        self._fill(waiting)
+    def add(self, job: Job) -> None:
+        """Take a job; its name is that of no other job under way."""
+        self._waiting.append((job, 1))
+
+    def step(self) -> Iterator[Done]:
+        """Fill the workers, hand out jobs, wait a little for a reply, and yield what ended."""
+        self._fill()
         for worker in list(self._workers):
-            if worker.job is None and worker.is_ready and waiting:
-                with self._caring(worker, waiting, tries) as ended:
-                    self._hand_out(worker, waiting, tries)
+            if worker.job is None and worker.is_ready and self._waiting:
+                with self._caring(worker) as ended:
+                    self._hand_out(worker)
                 yield from ended
         events = {key.data for key, _ in self._selector.select(_TICK)}
         for worker in list(self._workers):
-            with self._caring(worker, waiting, tries) as ended:
+            with self._caring(worker) as ended:
                 reply = worker.read() if worker in events else None
                 if reply is not None and worker.is_ready and worker.job is not None:
-                    ended.append(Done(worker.job, reply, tries=tries[worker.job.name]))
+                    ended.append(Done(worker.job, reply, tries=self._tries_of[worker.job.name]))
                     worker.job, self._n_failed_starts = None, 0
                 worker.is_ready = worker.is_ready or reply is not None
                 worker.check()
             yield from ended
 
+    def start_all(self, memory_bytes: int) -> None:
+        """Have every worker come up, for jobs to come with this memory limit."""
+        while len(self._workers) < self._n_workers:
+            self._start(memory_bytes)
+
+    def drop(self) -> None:
+        """Forget the jobs that wait, and kill the workers that have one."""
+        self._waiting.clear()
+        for worker in [worker for worker in self._workers if worker.job is not None]:
+            self._drop(worker)
+
+    def give_up(self) -> None:
+        """Signal every worker to end, and try no job again; another thread may be stepping."""
+        self._tries = 0
+        for worker in list(self._workers):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(worker.process.pid, signal.SIGKILL)
+
     @contextmanager
-    def _caring(self, worker: _Worker, waiting: deque[tuple[Job, int]], tries: dict[str, int]) -> Iterator[list[Done]]:
+    def _caring(self, worker: _Worker) -> Iterator[list[Done]]:
         """Give a list for what ended; a worker lost meanwhile is replaced, and its job waits again or has failed."""
         ended: list[Done] = []
         try:
@@ -227,11 +256,11 @@ class Supervisor:
             self._drop(worker)
             if job is None:
                 self._start_failed(lost)
-            elif tries[job.name] < self._tries:
-                waiting.appendleft((job, tries[job.name] + 1))
+            elif self._tries_of[job.name] < self._tries:
+                self._waiting.appendleft((job, self._tries_of[job.name] + 1))
             else:
                 reason = f"{lost} in each of {self._tries} tries" if self._tries > 1 else str(lost)
-                ended.append(Done(job, None, lost.code, reason, tries[job.name]))
+                ended.append(Done(job, None, lost.code, reason, self._tries_of[job.name]))
 
     def _start_failed(self, lost: WorkerLost) -> None:
         self._n_failed_starts += 1
@@ -239,21 +268,24 @@ class Supervisor:
             where = f" (see {self._log_path})" if self._log_path is not None else ""
             raise ExtractError(f"workers do not start: {lost}{where}")
 
-    def _hand_out(self, worker: _Worker, waiting: deque[tuple[Job, int]], tries: dict[str, int]) -> None:
-        job, n = waiting.popleft()
-        tries[job.name] = n
+    def _hand_out(self, worker: _Worker) -> None:
+        job, n = self._waiting.popleft()
+        self._tries_of[job.name] = n
         self._started(job.name)
         worker.give(job)
 
-    def _fill(self, waiting: deque[tuple[Job, int]]) -> None:
+    def _fill(self) -> None:
         """Start workers while there is more to do than there are free ones; each has the next job's memory limit."""
         n_free = sum(worker.job is None for worker in self._workers)
-        while len(self._workers) < self._n_workers and n_free < len(waiting):
-            log = self._log.fileno() if self._log is not None else subprocess.DEVNULL
-            worker = _Worker(self._function, waiting[0][0].memory_bytes, log)
-            self._workers.append(worker)
-            self._selector.register(worker.out, selectors.EVENT_READ, worker)
+        while len(self._workers) < self._n_workers and n_free < len(self._waiting):
+            self._start(self._waiting[0][0].memory_bytes)
             n_free += 1
+
+    def _start(self, memory_bytes: int) -> None:
+        log = self._log.fileno() if self._log is not None else subprocess.DEVNULL
+        worker = _Worker(self._function, memory_bytes, log)
+        self._workers.append(worker)
+        self._selector.register(worker.out, selectors.EVENT_READ, worker)
 
     def _drop(self, worker: _Worker) -> None:
         with suppress(KeyError, ValueError):

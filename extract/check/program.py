@@ -74,16 +74,19 @@ class Meaning:
                 return self.words[name]
             case ast.Name(id=name) if name in self.lets:
                 return self(self.lets[name])
-            case ast.Constant(value=bool() | int() as number) if abs(number) <= 1 << 31:
+            case ast.Constant(value=bool() | int() as number) if abs(number) < _NO_SYMBOL:
                 return np.array([[number]])
             case ast.Constant(value=str() as name):
                 return np.array([[self.code(name) if name else _NO_SYMBOL]])
             case ast.UnaryOp(op=ast.USub(), operand=inner):
-                return -self.number(inner)
+                return in_range(-self.number(inner))
             case ast.UnaryOp(op=ast.Not(), operand=inner):
                 return ~self(inner)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-                return _ARITHMETIC[type(op)](self.number(left), self.number(right))
+                x, y = self.number(left), self.number(right)
+                if isinstance(op, ast.FloorDiv | ast.Mod) and not (y > 0).all():
+                    raise Unreadable("program: a divisor is not positive")
+                return in_range(_ARITHMETIC[type(op)](x, y))
             case ast.BoolOp(op=op, values=values):
                 return reduce(operator.and_ if isinstance(op, ast.And) else operator.or_, map(self, values))
             case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _COMPARE for op in ops):
@@ -120,6 +123,15 @@ class Meaning:
     def constant(self, node: ast.expr) -> int:
         """Return the number of a literal."""
         return int(self(node).item())
+
+    def factor(self, node: ast.expr) -> int:
+        """Return the number of a literal that is no value of a term: up to 2^31."""
+        match node:
+            case ast.UnaryOp(op=ast.USub(), operand=inner):
+                return -self.factor(inner)
+            case ast.Constant(value=int() as number) if abs(number) <= 1 << 31:
+                return number
+        return self.constant(node)
 
     def keys(self, node: ast.expr, numbers: bool = False) -> Any:
         """Return a value at every position. Shape: [row, position]."""
@@ -179,7 +191,7 @@ class Meaning:
 
     def shift(self, x: ast.expr, k: ast.expr, default: ast.expr | None = None) -> Any:
         """Return x as it was k positions to the left."""
-        source = np.arange(self.n_keys) - self.constant(k)
+        source = np.arange(self.n_keys) - self.factor(k)
         inside = (source >= 0) & (source < self.n_keys)
         return np.where(inside, self.keys(x)[:, np.where(inside, source, 0)], self.default(x, default))
 
@@ -201,8 +213,24 @@ class Meaning:
 
     def horner(self, x: ast.expr, a: ast.expr, m: ast.expr | None = None) -> Any:
         """Return r = a * r + x from the left, modulo m unless it is 0."""
-        by, modulus = self.constant(a), self.constant(m) if m is not None else 0
-        return self.fold(self.keys(x, True), lambda r, v: (by * r + v) % modulus if modulus else by * r + v, 0)
+        by, modulus = self.factor(a), self.factor(m) if m is not None else 0
+        return in_range(self.fold(self.keys(x, True), lambda r, v: horner_step(by, modulus, r, v), 0))
+
+
+def in_range(values: Any) -> Any:
+    """Return what arithmetic made as it is.
+
+    Raises:  Unreadable where a number leaves (-2^30, 2^30 - 1): the language has none, and it would be read as a symbol
+        or wrap round. Arguments in that range make none that wraps before it is seen here.
+    """
+    if values.size and not (values.min() > -1 << 30 and values.max() < _NO_SYMBOL):
+        raise Unreadable("program: a number leaves the range of 2^30")
+    return values
+
+
+def horner_step(by: int, modulus: int, r: Any, v: Any) -> Any:
+    """Return r times a factor plus v, modulo the modulus unless it is 0."""
+    return (by * r + v) % modulus if modulus else in_range(by * r + v)
 
 
 def _all_different(values: Any) -> Any:
@@ -224,7 +252,7 @@ def _rank(x: Any) -> Any:
 _RULES: dict[str, Callable[..., Any]] = {
     "min": lambda m, *xs: reduce(np.minimum, map(m, xs)),
     "max": lambda m, *xs: reduce(np.maximum, map(m, xs)),
-    "abs": lambda m, x: np.abs(m.number(x)),
+    "abs": lambda m, x: in_range(np.abs(m.number(x))),
     "int": lambda m, b: m(b).astype(np.int64),
     "table": lambda m, x, entries, default=None: m.look_up([x], entries, default),
     "table2": lambda m, x, y, entries, default=None: m.look_up([x, y], entries, default),
@@ -234,8 +262,8 @@ _RULES: dict[str, Callable[..., Any]] = {
     "keys_where": lambda m, b: m.keys(b)[:, None, :],
     "exists": lambda m, s: m(s).any(axis=2),
     "selector_width": lambda m, s: m(s).sum(axis=2),
-    "sum_over": lambda m, s, x: (m(s) * m.keys(x, True)[:, None, :]).sum(axis=2),
-    "mean": lambda m, s, x: _RULES["sum_over"](m, s, x) * UNITS // np.maximum(m(s).sum(axis=2), 1),
+    "sum_over": lambda m, s, x: in_range((m(s) * m.keys(x, True)[:, None, :]).sum(axis=2)),
+    "mean": lambda m, s, x: in_range(_RULES["sum_over"](m, s, x) * UNITS // np.maximum(m(s).sum(axis=2), 1)),
     "min_over": lambda m, s, x, default=None: m.extreme(s, x, default, 1),
     "max_over": lambda m, s, x, default=None: m.extreme(s, x, default, -1),
     "first": lambda m, s, x, default=None: m.pick(s, x, default, 1),

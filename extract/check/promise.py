@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from extract.check.language import Bools, Ints
-from extract.check.program import Lets, Meaning
+from extract.check.program import Lets, Meaning, horner_step, in_range
 from extract.check.reader import Unreadable
 
 _Means = Callable[..., Meaning]
@@ -209,8 +209,8 @@ def _stepped(meaning: Meaning, node: ast.Call, old: Ints, x: Ints) -> Ints:
     """Return the state of an automaton after one more value."""
     if isinstance(node.func, ast.Name) and node.func.id == "horner":
         by, modulus = (_argument(node, i, name) for i, name in ((1, "a"), (2, "m")))
-        after, m = meaning.constant(by) * old + x, 0 if modulus is None else meaning.constant(modulus)
-        return np.asarray(after % m if m else after)
+        a, m = meaning.factor(by), 0 if modulus is None else meaning.factor(modulus)
+        return np.asarray(in_range(horner_step(a, m, old, x)))
     letters, transitions = _argument(node, 2, "letters"), _argument(node, 3, "transitions")
     rows = np.array([[meaning.constant(t) for t in row.elts] for row in transitions.elts], np.int64)
     codes = [meaning.constant(letter) for letter in letters.elts]
@@ -238,4 +238,5 @@ def _total(name: str, old: Ints, x: Ints, letters: Ints, position: int) -> Ints:
     joined: dict[str, Callable[[Ints, Ints], Any]] = {
         "all": np.bitwise_and, "any": np.bitwise_or, "exists": np.bitwise_or, "last": lambda _, now: now,
     }  # fmt: skip
-    return np.asarray(joined.get(name, np.add)(old, x))
+    after = np.asarray(joined.get(name, np.add)(old, x))
+    return np.asarray(in_range(after)) if name == "sum_over" else after

@@ -20,7 +20,7 @@ from extract.input_graph.building import canonical, distinct_rows, layers_of
 from extract.lang.batched import Batch, evaluate
 from extract.lang.machine import OPEN, Refused, TermMachine, read_terms
 from extract.lang.number_answers import counts_units, values_tell
-from extract.lang.sorts import check_program, sorts_of
+from extract.lang.sorts import check_program, is_mixed, sorts_of
 from extract.lang.terms import Program, Term
 from extract.readout import same_answers
 
@@ -187,13 +187,18 @@ def read_pair(left: Program, right: Program, domain: Domain, length: int | None)
 
 
 def _terms(program: Program, domain: Domain) -> tuple[tuple[Term, ...], Any, Any]:
-    """Return the output terms, one for each cell, all sequence-wide, with vocabulary and sorts."""
+    """Return the output terms, one for each cell, all sequence-wide, with vocabulary and sorts.
+
+    Raises:  Refused where one output is tokens here and numbers there, whose last one has no sort.
+    """
     terms = program.terms()
     if program.adapter == "multilabel":
         never = Term("boolean", (), (0,))
         given = dict(program.outputs)
         terms = tuple(given.get(label, never) for label in domain.readout.labels(domain.vocabulary))
     elif program.adapter == "every":
+        if any(is_mixed(sorts_of(term, domain.vocabulary)[term]) for term in terms):
+            raise Refused("tokens and numbers in one answer")
         # read from the left with the length known, the value at a position is the last one of the prefix ending there
         terms = tuple(Term("last", (Term("everywhere"), term)) for term in terms)
     sorts = {part: sort for term in terms for part, sort in sorts_of(term, domain.vocabulary).items()}

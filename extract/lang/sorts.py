@@ -38,6 +38,11 @@ class Sort:
     shape: Shape
 
 
+def is_mixed(sort: Sort) -> bool:
+    """Say whether values of this sort are symbols here and numbers there."""
+    return sort.kind == "I" and sort.tag == ""
+
+
 def sort_of(term: Term, vocabulary: Vocabulary) -> Sort:
     """Return the sort of a term.
 

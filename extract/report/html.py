@@ -18,7 +18,7 @@ from extract.report.pictures import agreement_picture, margin_picture
 from extract.report.report import CounterexamplePart, InputPart, Report, number
 from extract.report.scoreboard import COUNTED_HERE, STATUSES, BatchRow, FamilyScore, FieldScore
 from extract.report.screen import grouped
-from extract.report.text import HEADLINES, apart_from_ties, architecture_text, domain_text
+from extract.report.text import HEADLINES, architecture_text, domain_text, sentence_of
 from extract.version import VERSION
 
 #: The first line of every page, by which one of ours is known.
@@ -75,7 +75,7 @@ def page(
 
 def _card(i: int, row: BatchRow) -> Card:
     report = row.report
-    word, _, sentence = HEADLINES[report.status]
+    word = HEADLINES[report.status][0]
     by_length = () if report.verdict is None else report.verdict.by_length
     examples = report.counterexamples[:_LISTED]
     exceptions = _exceptions(report)
@@ -83,7 +83,7 @@ def _card(i: int, row: BatchRow) -> Card:
         row=row,
         anchor=f"row{i}",
         word=word.lower(),
-        sentence=report.error.message if report.error is not None else apart_from_ties(report) or sentence,
+        sentence=report.error.message if report.error is not None else sentence_of(report),
         program="; ".join(report.programs[0].text.strip().splitlines()) if report.programs else "",
         name_parts=tuple(re.findall(r"[^/_]*[/_]?", row.name)),
         model=architecture_text(report),

@@ -114,12 +114,12 @@ def _property_text(name: str) -> str:
 
 
 def _verdict_lines(report: Report) -> list[Text]:
-    word, style, sentence = HEADLINES[report.status]
+    word, style, _ = HEADLINES[report.status]
     if report.error is not None:
         hint = f" (hint: {report.error.hint})" if report.error.hint else ""
         return [Text.assemble((f" {word}  ", style), f"{report.error.message}{hint}")]
     semantics = f"      ({_SEMANTICS[report.numerics.semantics]})" if report.numerics is not None else ""
-    lines = [Text.assemble((f" {word}  ", style), apart_from_ties(report) or sentence, (semantics, "dim"))]
+    lines = [Text.assemble((f" {word}  ", style), sentence_of(report), (semantics, "dim"))]
     if report.programs:
         lines += _program_lines(report.programs[0])
     verdict = report.verdict
@@ -136,6 +136,18 @@ def _verdict_lines(report: Report) -> list[Text]:
     if report.search is not None and report.search.unique_to_cost is not None:
         lines.append(Text(f"   unique up to cost {report.search.unique_to_cost} on this domain", "dim"))
     return lines
+
+
+def sentence_of(report: Report) -> str:
+    """Return what the status of a result means here, in a sentence."""
+    verdict = report.verdict
+    if report.status == "undecided" and verdict is not None and report.programs:
+        if number(verdict.disagree) and number(verdict.undecided):
+            return "differences were found, and not every input was decided"
+        if number(verdict.disagree):
+            return "no program found is right on all inputs, or on all but 1 %: this comes closest"
+        return apart_from_ties(report) or "no difference found, and not every input was decided"
+    return HEADLINES[report.status][2]
 
 
 def apart_from_ties(report: Report) -> str | None:

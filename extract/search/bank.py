@@ -7,6 +7,9 @@ representative of a class is therefore always the first of its cheapest members,
 
 Memory is bounded: once the rows held reach ``memory_bytes``, dearer terms keep hash, id and provenance only, and
 ``rows`` recomputes their values from those of their arguments.
+
+It is not split among processes as proofs are (extract/shards.py): what means the same is merged in one table, and every
+level reads what that table kept of the levels before.
 """
 
 from __future__ import annotations

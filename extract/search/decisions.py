@@ -97,6 +97,31 @@ def leaves_of(matches: Array, costs: Array) -> Leaves:
     return Leaves(matches[order], costs[order].astype(np.int64), order)
 
 
+class Choice(NamedTuple):
+    """Two leaves that give the goal on all cells together, and where only one of them does: what a condition must be.
+
+    Shapes: ``cells`` [cell] says where the condition matters, ``wanted`` its value at those cells.
+    """
+
+    then: int
+    otherwise: int
+    cells: NDArray[np.bool_]
+    wanted: NDArray[np.bool_]
+
+
+def choices_of(leaves: Leaves, most: int) -> list[Choice]:
+    """Return the cheapest pairs of leaves that leave no cell open and need each other, one order of each."""
+    wrong = (~leaves.bits).astype(np.float32)
+    together = np.triu((wrong @ wrong.T) == 0, k=1)
+    left, right = np.nonzero(together)
+    order = np.argsort(leaves.costs[left] + leaves.costs[right], kind="stable")[:most]
+    found = []
+    for a, b in zip(left[order].tolist(), right[order].tolist(), strict=True):
+        cells = leaves.bits[a] ^ leaves.bits[b]
+        found.append(Choice(a, b, cells, leaves.bits[a][cells]))
+    return found
+
+
 class Learner:
     """Finds cheap decision trees over fixed leaves and conditions.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -184,6 +184,7 @@ def _position_terms(domain: Domain) -> Iterator[Term]:
     counts = [Term("running_count", (b,)) for b in classes]
     yield from counts
     yield from _depths(domain, counts)
+    yield from _nestings(domain)
     for x in letter_values(domain):
         yield x
         yield from _values_so_far(x, domain)
@@ -202,6 +203,30 @@ def _depths(domain: Domain, counts: list[Term]) -> Iterator[Term]:
         yield Term("max_over", (UPTO, depth))
         for d in (depth, Term("-", (right, left))):  # never below 0: what falls short is forgotten
             yield Term("-", (d, Term("min", (Term("min_over", (UPTO, d)), integer(0)))))
+
+
+def _nestings(domain: Domain) -> Iterator[Term]:
+    """Yield, for each way to take four letters as two kinds of brackets, the depth and the least of it so far, which a
+    closing bracket of the wrong kind brings below 0.
+
+    An opening bracket and the one that closes it cross the same level, and nothing between them does.
+    """
+    vocabulary = domain.vocabulary
+    codes = [datum(int(vocabulary.token_codes[token]), vocabulary) for token in domain.alphabet]
+    if len(codes) != _MOST_PAIRED_LETTERS:
+        return
+    longest = max(domain.lengths)
+    for openers in combinations(codes, 2):
+        ups = tuple((letter, 1) for letter in openers)
+        depth = Term("horner", (Term("table", (TOKENS,), (ups, -1)),), (1, 0))
+        yield depth
+        level = Term("+", (depth, Term("shift", (depth,), (1,))))
+        before = Term("and", (Term("before"), Term("select", (level, level), ("==",))))
+        partner = Term("last", (before, TOKENS))
+        for closers in permutations([letter for letter in codes if letter not in openers]):
+            crossed = tuple(sorted(((o, c), longest) for o, c in zip(openers, closers, strict=True)))
+            wrong = Term("table2", (partner, TOKENS), (crossed, 0))
+            yield Term("min_over", (UPTO, Term("-", (depth, wrong))))
 
 
 def _values_so_far(x: Term, domain: Domain) -> Iterator[Term]:

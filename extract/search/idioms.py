@@ -1,10 +1,10 @@
 """Idioms: what attention is known to compute about any input, grown from as if it cost what a leaf does.
 
 First and earlier occurrences, how often a token occurs, who stood after it last time, runs, mirrored and sorted
-positions, prefix extremes: programs for transformers are made of these (RASP, Weiss et al. 2021, section 4; induction
-heads, Olsson et al. 2022; RASP-L, Zhou et al. 2023, appendix), yet each costs six to ten operators, where a bank that
-is complete in cost ends. A second, small bank starts with all of them and joins them with the usual grammar. It only
-proposes: the gate weighs the whole program, and completeness is said of the first bank alone.
+positions, halves, prefix extremes: programs for transformers are made of these (RASP, Weiss et al. 2021, section 4;
+induction heads, Olsson et al. 2022; RASP-L, Zhou et al. 2023, appendix), yet each costs six to ten operators, where a
+bank that is complete in cost ends. A second, small bank starts with all of them and joins them with the usual grammar.
+It only proposes: the gate weighs the whole program, and completeness is said of the first bank alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _TIMES = f"selector_width({_SAME})"
 _SEEN = print_term(IS_REPEATED)
 _CHANGED = "not tokens == shift(tokens, 1)"
 _MIRROR = "select(indices, selector_width(after), '==')"
+_HALF = "length // 2"
 
 #: Of tokens of any kind.
 _OF_SYMBOLS = (
@@ -35,11 +36,13 @@ _OF_SYMBOLS = (
     "before and select(shift(tokens, 1), tokens, '==')", "upto and select(shift(tokens, 1), tokens, '==')",
     _CHANGED, f"indices - last(upto and keys_where({_CHANGED}), indices)", f"running_count({_CHANGED})",
     _MIRROR, f"first({_MIRROR}, tokens)", f"first({_MIRROR}, tokens) == tokens",
+    f"indices < {_HALF}", f"select(indices, {_HALF}, '<')", f"select(indices, {_HALF}, '>=')",
 )  # fmt: skip
 #: Of tokens that are numbers, beside those.
 _OF_NUMBERS = (
     "rank(tokens)", "select(rank(tokens), indices, '==')", "sum_over(upto, tokens)", "sum_over(everywhere, tokens)",
     "max_over(upto, tokens)", "min_over(upto, tokens)", "max_over(everywhere, tokens)", "min_over(everywhere, tokens)",
+    "select(tokens, max_over(everywhere, tokens), '==')", "select(tokens, min_over(everywhere, tokens), '==')",
 )  # fmt: skip
 _LEVELS = 5
 #: Candidates, as a share of those of the search it helps.

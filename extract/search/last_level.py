@@ -53,6 +53,8 @@ _TAGS: tuple[Tag, ...] = ("N", "T")
 _PAIRS_PER_CANDIDATE = 16
 _LEAST_PAIRS, _MOST_PAIRS = 1 << 21, 1 << 26
 _MOST_ADDED = 3
+#: Pairs of branches for which comparisons are looked for that are not among the cheapest.
+_MOST_CHOICES = 3
 _LARGEST_MODULUS = 64
 #: Terms compared with the goal at a time: what they need stays in the cache.
 _BLOCK_ROWS = 1 << 14
@@ -205,8 +207,21 @@ def _decisions(bank: Bank, goal: Goal, cells: Cells, integers: dict[Tag, Terms],
         return choose(condition(tree.row), built(tree.then), built(tree.otherwise))
 
     bits = surprise(cells, int(leaves.bits.sum(axis=1).max(initial=0)))
-    for tree in decisions.Learner(leaves, conditions, _effort(bank), bits).trees():
+    trees = decisions.Learner(leaves, conditions, _effort(bank), bits).trees()
+    for tree in trees:
         yield proposal(built(tree))
+    for choice in [] if trees else decisions.choices_of(leaves, _MOST_CHOICES):
+        for compared in _separating(bank, integers, choice):
+            yield proposal(choose(compared, leaf(choice.then), leaf(choice.otherwise)))
+
+
+def _separating(bank: Bank, integers: dict[Tag, Terms], choice: decisions.Choice) -> Iterator[Term]:
+    """Yield comparisons of two bank integers that tell where which branch is right."""
+    for tag, terms in integers.items():
+        there = replace(terms, values=terms.values[:, choice.cells])
+        effort = Effort(_effort(bank).left // _MOST_CHOICES)
+        found = comparison_pairs(there, choice.wanted, effort, has_le=tag == "N")
+        yield from (_compared(bank, terms, pair).term for pair in islice(found, _MOST_ADDED))
 
 
 # -- tables and heads, for both kinds of goals ----------------------------------------------------------------------

@@ -8,7 +8,6 @@ others to say.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice, product
 
 import numpy as np
 
@@ -16,14 +15,14 @@ from extract.lang.terms import Program
 from extract.oracle import Oracle, ProbeSet
 from extract.outcome import Budget, Spent
 from extract.progress import Progress
-from extract.search.gate import Gate, GoalState
-from extract.search.goals import adapter_of
+from extract.search.assembling import programs_of
+from extract.search.gate import Gate
 from extract.search.portfolio import Portfolio
 from extract.search.ranking import program_order
 
 #: Fewer inputs than this determine nothing.
 _FEWEST = 24
-_MOST_COMBINED = 64
+_MOST_TERMS = 3
 
 
 def plainer_programs(
@@ -47,19 +46,8 @@ def plainer_programs(
     for _ in portfolio.stages():
         if sum(state.best_cost() for state in portfolio.states) < most_cost:
             break
-    programs = assembled(oracle, portfolio.states)
+    programs = [program for program, _ in programs_of(portfolio, _MOST_TERMS)]
     return [p for p in programs if program_order(p)[0] < most_cost], portfolio.spent
-
-
-def assembled(oracle: Oracle, states: list[GoalState]) -> list[Program]:
-    """Combine the exact terms of each goal, cheapest first; partial ones where none is exact."""
-    adapter = adapter_of(oracle.domain.readout)
-    choices = [state.exact[:3] or [s for _, s in state.partial[:3]] for state in states]
-    programs = [
-        Program(adapter, tuple((state.goal.name, scored.term) for state, scored in zip(states, terms, strict=True)))
-        for terms in islice(product(*choices), _MOST_COMBINED)
-    ]
-    return sorted(programs, key=program_order)
 
 
 def _shorter(probes: ProbeSet, most: int) -> ProbeSet:

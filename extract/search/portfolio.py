@@ -1,6 +1,6 @@
 """The portfolio: runs the proposing stages on one probe set, cheapest first, and hands every proposal to the gate.
 
-It decides what is tried and in which order, and judges nothing.
+It decides what is tried and in which order, and judges nothing. One process searches: stages share one bank.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from extract.search.goals import Goal, adapter_of, boolean_goal
 from extract.search.guided import GuidedQueue
 from extract.search.layers import Grammar
 from extract.search.machine_terms import machine_terms
+from extract.search.padded import padded_goals
 
 _MOST_KEPT = 12
 #: A machine that costs more than a share of the domain's inputs lists them rather than describe what they have in
@@ -95,6 +96,7 @@ class Portfolio:
         self.has_certified = False
         self._bank = Bank(self.frame, memory_bytes=budget.memory_bytes)
         self._retired = Spent()
+        self._padded = padded_goals(gate)
         self._derived: list[tuple[int, Goal, int, int]] = []  # state index, boolean goal, code if true, code if false
         self._defaulted: list[tuple[int, int]] = []  # state index, code given where nothing is selected
 
@@ -286,6 +288,10 @@ class Portfolio:
         for index, state in enumerate(self.states):
             if state.best_cost() > cost + 1:
                 self._last_level(bank, index, state.goal, cost)
+        for padded in self._padded:
+            if self.states[padded.index].best_cost() > cost + 1:
+                for term in padded.settle(bank, cost):
+                    self.consider(padded.index, term, "last level")
 
     def _is_enough(self, grammar: Grammar, cost: int) -> bool:
         """Stop where levels are incomplete: a few levels later, or soon when nothing much cheaper can be hoped for."""
@@ -305,7 +311,6 @@ class Portfolio:
                 derived = boolean_goal(goal, codes[0])
                 bank.watch(-1 - len(self._derived), Key("B", "", goal.shape), derived.target)
                 self._derived.append((index, derived, codes[0], codes[1]))
-
             self._watch_defaulted(bank, index, goal)
 
     def _watch_defaulted(self, bank: Bank, index: int, goal: Goal) -> None:

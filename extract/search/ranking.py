@@ -7,6 +7,8 @@ model learned than a plain rule and the inputs that break it.
 
 from __future__ import annotations
 
+from math import log2
+
 from extract.lang.cost import program_cost
 from extract.lang.syntax import print_program
 from extract.lang.terms import Program
@@ -16,8 +18,11 @@ from extract.synthesis import Candidate
 
 #: A program that differs on more than this share of the domain is no description of the model (cli.md).
 MOST_EXCEPTIONS = 0.01
-#: What listing one exception costs, in units of a program's cost.
-LISTED_COST = 2
+#: What listing one exception costs, in units of a program's cost, while they are few; a reader goes through no long
+#: list, so from there on their number costs so much each time that it doubles.
+LISTED_COST, _FEW, _DOUBLED = 2, 8, 8
+#: What a poor description loses each time that its failures double.
+_DOUBLED_FAILURES = 40
 #: Only exact programs from this cost on are ever placed behind a shorter one with exceptions.
 LONG = 20
 #: The stages of the search in the order in which they are told.
@@ -42,6 +47,19 @@ def has_few_exceptions(verdict: Verdict, size: int) -> bool:
     return verdict.certificate.tally.disagree <= MOST_EXCEPTIONS * size
 
 
+def listed_cost(n_exceptions: int) -> int:
+    """Return what listing so many exceptions costs, in units of a program's cost."""
+    if n_exceptions <= _FEW:
+        return LISTED_COST * n_exceptions
+    return LISTED_COST * _FEW + int(_DOUBLED * log2(n_exceptions / _FEW))
+
+
+def poor_cost(cost: int, n_failures: int, n_inputs: int) -> int:
+    """Return how poor a description with many failures is: a plain rule that is mostly right comes before a listing of
+    many more cases that is right a little more often."""
+    return cost + int(_DOUBLED_FAILURES * log2(1 + 100 * n_failures / max(1, n_inputs)))
+
+
 def described_cost(candidate: Candidate, size: int) -> int | None:
     """Return what a program and a list of its exceptions cost to say; None if it is undecided or a poor description.
 
@@ -52,7 +70,7 @@ def described_cost(candidate: Candidate, size: int) -> int | None:
     if isinstance(verdict, Certified):
         return candidate.cost
     if isinstance(verdict, Refuted) and verdict.certificate is not None and has_few_exceptions(verdict, size):
-        told = candidate.cost + LISTED_COST * verdict.certificate.tally.disagree
+        told = candidate.cost + listed_cost(verdict.certificate.tally.disagree)
         return max(LONG, told + told // 4)
     return None
 
@@ -69,5 +87,5 @@ def candidate_order(candidate: Candidate, *, size: int, is_strict: bool) -> tupl
     if isinstance(verdict, Unknown):
         return 1, 0, *order
     tally = verdict.certificate.tally if verdict.certificate is not None else None
-    # among poor descriptions a few inputs more or less decide nothing: compare them in twentieths
-    return 3, 20 * tally.disagree // max(1, tally.total) if tally is not None else 20, *order
+    n_failures, n_inputs = (tally.disagree, tally.total) if tally is not None else (1, 1)
+    return 3, poor_cost(candidate.cost, n_failures, n_inputs), *order

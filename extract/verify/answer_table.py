@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import DomainError
+from extract.shards import BadReply, Reply, packed, unpacked, whole
 from extract.verify.cells import CellFormat, Cells
 from extract.vocabulary import UNDETERMINED, Codes
 
@@ -122,19 +122,22 @@ class AnswerTable:
 
 
 class SlabWriter:
-    """A slab being filled; memory is taken at once, and a rank may be written again when it is known better."""
+    """A slab being filled; memory is taken at once, and a rank may be written again when it is known better.
 
-    def __init__(self, form: CellFormat, offset: int, length: int, size: int, n_decisions: int) -> None:
+    It holds all ranks below ``size``, or those from ``first`` on only: a part that another writer absorbs.
+    """
+
+    def __init__(self, form: CellFormat, offset: int, length: int, size: int, n_decisions: int, first: int = 0) -> None:
         self.form, self.offset, self.length, self.size, self.n_decisions = form, offset, length, size, n_decisions
-        self.evaluated = 0
+        self.first = self.evaluated = first
         self.error_bound = 0.0
-        self._cells: Cells = np.zeros((size, form.width(n_decisions)), dtype=form.dtype)
-        self._margins = np.full(-(-size // REGION), np.inf)
-        self._bounds = np.zeros(-(-size // REGION))
+        self._cells: Cells = np.zeros((size - first, form.width(n_decisions)), dtype=form.dtype)
+        n_regions = -(-size // REGION) - first // REGION
+        self._margins = np.full(n_regions, np.inf)
+        self._bounds = np.zeros(n_regions)
         self._doubtful: list[NDArray[np.int64]] = []
         self._tied: list[NDArray[np.int64]] = []
         self._unsure: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
-        self._lock = Lock()
 
     @property
     def n_doubtful(self) -> int:
@@ -162,7 +165,7 @@ class SlabWriter:
         for good. ``unsure`` [rank, answer cell] says which cells of theirs are not decided (None: all).
         """
         n = len(margins)
-        self._cells[start : start + n] = cells.T
+        self._cells[start - self.first : start - self.first + n] = cells.T
         doubtful, tied = ~is_sure, np.zeros(0, np.intp)
         if doubtful.any():
             margins = np.where(is_sure, margins, np.inf)
@@ -171,8 +174,7 @@ class SlabWriter:
             if is_tied is not None:
                 tied = np.flatnonzero(doubtful & is_tied)
                 doubtful = doubtful & ~is_tied
-        with self._lock:
-            self._note(start, np.flatnonzero(doubtful), tied, margins, bound)
+        self._note(start, np.flatnonzero(doubtful), tied, margins, bound)
 
     def _note(
         self, start: int, doubtful: NDArray[np.intp], tied: NDArray[np.intp], margins: NDArray[Any], bound: float
@@ -185,9 +187,13 @@ class SlabWriter:
             self.error_bound = max(self.error_bound, bound)
         for region in range(start // REGION, -(-(start + n) // REGION)):
             part = margins[max(region * REGION - start, 0) : (region + 1) * REGION - start]
-            least = float(part.min(initial=np.inf))
-            if least < self._margins[region]:
-                self._margins[region], self._bounds[region] = least, bound
+            self._lower(region, float(part.min(initial=np.inf)), bound)
+
+    def _lower(self, region: int, least: float, bound: float) -> None:
+        """Take a least margin of a region; of equal ones, the first."""
+        at = region - self.first // REGION
+        if least < self._margins[at]:
+            self._margins[at], self._bounds[at] = least, bound
 
     def rewrite(
         self,
@@ -199,7 +205,7 @@ class SlabWriter:
         unsure: NDArray[np.bool_] | None = None,
     ) -> None:
         """Write scattered ranks that were doubtful; those whose margin is not above their own bound stay so."""
-        self._cells[ranks] = cells.T
+        self._cells[ranks - self.first] = cells.T
         is_sure = margins > bounds
         tied = np.zeros(len(ranks), np.bool_) if is_tied is None else is_tied & ~is_sure
         self._doubtful.append(ranks[~is_sure & ~tied])
@@ -211,8 +217,70 @@ class SlabWriter:
         for region in np.unique(ranks[is_sure] // REGION):
             chosen = np.flatnonzero(is_sure & (ranks // REGION == region))
             least = chosen[margins[chosen].argmin()]
-            if margins[least] < self._margins[region]:
-                self._margins[region], self._bounds[region] = margins[least], bounds[least]
+            self._lower(int(region), float(margins[least]), float(bounds[least]))
+
+    def part(self, first: int, stop: int) -> SlabWriter:
+        """Return an empty writer of the ranks ``first`` to ``stop``."""
+        return SlabWriter(self.form, self.offset, self.length, stop, self.n_decisions, first)
+
+    def reply(self) -> dict[str, Any]:
+        """Return what a part's writer holds, as a reply."""
+        return {
+            "evaluated": self.evaluated, "error_bound": self.error_bound,
+            "cells": packed(self._cells[: self.evaluated - self.first]),
+            "margins": packed(self._margins), "bounds": packed(self._bounds),
+            **{name: _ranks_reply(kept) for name, kept in (("doubtful", self._doubtful), ("tied", self._tied))},
+            "unsure": [_ranks_reply([ranks for ranks, _ in self._unsure]),
+                       packed(np.concatenate([marks for _, marks in self._unsure])) if self._unsure else ""],
+        }  # fmt: skip
+
+    def absorb(self, part: SlabWriter) -> None:
+        """Take over what a part's writer holds; parts come in order."""
+        if part.first != self.evaluated:
+            raise DomainError(f"a part from rank {part.first} on, expected {self.evaluated}")
+        n = part.evaluated - part.first
+        self._cells[part.first - self.first : part.first - self.first + n] = part._cells[:n]
+        self._doubtful += part._doubtful
+        self._tied += part._tied
+        self._unsure += part._unsure
+        self.error_bound, self.evaluated = max(self.error_bound, part.error_bound), part.evaluated
+        for index in np.flatnonzero(np.isfinite(part._margins)):
+            region = part.first // REGION + int(index)
+            self._lower(region, float(part._margins[index]), float(part._bounds[index]))
+
+    def fill(self, reply: Reply) -> None:
+        """Fill an empty part's writer with what a reply says. Raises: BadReply unless it has the part's shape."""
+        n_regions, first = len(self._margins), self.first
+        self.evaluated = whole(reply, "evaluated", first, self.size)
+        n = self.evaluated - first
+        self._cells[:n] = unpacked(reply.get("cells"), self.form.dtype, (n, self._cells.shape[1]))
+        self._margins = unpacked(reply.get("margins"), np.float64, (n_regions,))
+        self._bounds = unpacked(reply.get("bounds"), np.float64, (n_regions,))
+        bound = reply.get("error_bound")
+        if not isinstance(bound, float) or not 0 <= bound < np.inf or not (self._margins > 0).all():
+            raise BadReply("margins or their bound, expected numbers above 0 and one that is finite")
+        if not (np.isfinite(self._bounds) & (self._bounds >= 0)).all() or not self.form.holds(self._cells[:n]):
+            raise BadReply("bounds or answers out of range")
+        self.error_bound = bound
+        self._doubtful = [self._ranks(reply.get("doubtful"))]
+        self._tied = [self._ranks(reply.get("tied"))]
+        match reply.get("unsure"):
+            case [told, marks]:
+                ranks, width = self._ranks(told), self.form.columns(self.n_decisions)
+                self._unsure = [(ranks, unpacked(marks, np.bool_, (len(ranks), width)))] if len(ranks) else []
+            case _:
+                raise BadReply("unsure answers, expected ranks and marks")
+
+    def _ranks(self, told: Any) -> NDArray[np.int64]:
+        """Return ranks that a reply tells. Raises: BadReply unless they ascend within what it evaluated."""
+        match told:
+            case [int(n), text] if 0 <= n <= self.evaluated - self.first:
+                ranks = unpacked(text, np.int64, (n,))
+            case _:
+                raise BadReply("ranks, expected their number and text")
+        if n and (ranks[0] < self.first or ranks[-1] >= self.evaluated or (np.diff(ranks) <= 0).any()):
+            raise BadReply("ranks out of range or order")
+        return ranks
 
     def doubtful(self) -> NDArray[np.int64]:
         """Return the ranks written as doubtful and forget them; ``rewrite`` must follow for every one."""
@@ -242,6 +310,11 @@ class SlabWriter:
         margins, bounds = self._margins[:n], self._bounds[:n]
         facts = (self.offset, self.length, self.size, self.n_decisions, self.evaluated)
         return Slab(*facts, cells, fragile, unsure, margins, bounds, digests)
+
+
+def _ranks_reply(kept: list[NDArray[np.int64]]) -> list[int | str]:
+    ranks = np.concatenate([np.zeros(0, np.int64), *kept]).astype(np.int64)
+    return [len(ranks), packed(ranks)]
 
 
 def region_digest(values: Codes) -> str:

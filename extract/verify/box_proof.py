@@ -61,7 +61,7 @@ class BoxResult:
 
     The leaves' agreements, differences and undecided strings add up to ``tree.size``. ``different`` are the letters of
     some strings on which the model differs; those of ``inside_open`` lie in open leaves, where nothing else counts
-    them.
+    them. Every limit of boxes from ``enough`` on gives the same; None if the limit asked for had a part in it.
     """
 
     length: int
@@ -71,6 +71,7 @@ class BoxResult:
     n_boxes: int
     different: tuple[tuple[int, ...], ...]
     inside_open: tuple[tuple[int, ...], ...]
+    enough: int | None
 
 
 def refusal(network: Network, domain: Domain, semantics: str) -> str | None:
@@ -168,9 +169,9 @@ class BoxProver:
             return f"the program needs too many states at length {length}"
         with np.errstate(all="ignore"):
             run = self._run(length, offset, tuple(answers))
-            tree, n_boxes = self._grow(run, paths, max_boxes)
+            tree, n_boxes, enough = self._grow(run, paths, max_boxes)
         inside = tuple(string for string in run.different if leaf_of(tree, paths, string).kind == "open")
-        return BoxResult(length, offset, tree, run.answers, n_boxes, tuple(run.different), inside)
+        return BoxResult(length, offset, tree, run.answers, n_boxes, tuple(run.different), inside, enough)
 
     def _run(self, length: int, offset: int, answers: tuple[tuple[int, ...], ...]) -> Run:
         key = (length, offset)
@@ -186,20 +187,21 @@ class BoxProver:
         terms, query, n_keys = self._parts[key]
         return _SumRun(length=length, offset=offset, query_letter=query, answers=answers, terms=terms, n_keys=n_keys)
 
-    def _grow(self, run: Run, paths: Paths, max_boxes: int) -> tuple[Node, int]:
-        """Grow the tree of boxes, the largest box first."""
+    def _grow(self, run: Run, paths: Paths, max_boxes: int) -> tuple[Node, int, int | None]:
+        """Grow the tree of boxes, the largest box first; return it, its boxes, and ``BoxResult.enough``."""
         root = Node(paths.size)
         tops = [Box(root, paths)]
         for split in [Split("answer"), *([] if run.query_letter is None else [Split("at", start=run.query_letter)])]:
             tops = [child for box in tops for child in children(box, split)]
-        number, n_boxes, has_divided = len(tops), 0, False
+        number, n_boxes, enough, has_divided = len(tops), 0, 0, not self._divides(run)
         n_first = min(_BOXES_BEFORE_SUMS, max(_FEW_BOXES, max_boxes // 2))
         waiting = [(-box.node.size, i, i, box) for i, box in enumerate(tops)]
         heapq.heapify(waiting)
         while waiting and n_boxes < max_boxes and not self.stop():
             if n_boxes >= n_first and not has_divided:
-                has_divided = True
+                has_divided, enough = True, 2 * _BOXES_BEFORE_SUMS
                 for top in sorted({top for _, _, top, _ in waiting}):
+                    enough = max(enough, n_boxes + -(-_SUMS_WORK // self.box_work))
                     spent = self._divided(run, tops[top], (max_boxes - n_boxes) * self.box_work)
                     n_boxes += -(-spent // self.box_work)
                 waiting = [entry for entry in waiting if not tops[entry[2]].node.is_divided]
@@ -212,14 +214,19 @@ class BoxProver:
             for child in self._decide(run, box):
                 heapq.heappush(waiting, (-child.node.size, number, top, child))
                 number += 1
-        return root, n_boxes
+        enough = max(enough, n_boxes if has_divided or n_boxes <= _FEW_BOXES else 2 * n_boxes)
+        is_whole = not waiting or (bool(run.different) and n_boxes >= _MAX_REFUTED_BOXES)
+        return root, n_boxes, enough if is_whole and enough <= max_boxes else None
+
+    def _divides(self, run: Run) -> bool:
+        """Say whether boxes may be divided by partial sums: the ranges of cells carry the errors of real arithmetic."""
+        return isinstance(run, _SumRun) and self.final.errors is None
 
     def _divided(self, run: Run, box: Box, work: int) -> int:
         """Divide a box's strings by partial sums instead, and keep that where it leaves less undecided; return the
         multiply-adds it took."""
-        # the ranges of cells carry the errors of real arithmetic only
-        if not isinstance(run, _SumRun) or self.final.errors is not None:
-            return 0
+        if not isinstance(run, _SumRun):
+            raise TypeError("a run of another prover")
         label = int(box.paths.labels[0])
 
         def own(paths: Paths) -> Paths:
@@ -243,8 +250,7 @@ class BoxProver:
     def _decide(self, run: Run, box: Box) -> list[Box]:
         """Decide a box, or split it and return what is left to decide; nothing too if it stays open."""
         paths, node = box.paths, box.node
-        # in float32 bounds of boxes are closer than those of strings, which hold for all of them alike
-        has_claims = self.final.errors is not None
+        has_claims = self.final.errors is not None  # then bounds of boxes are closer than the one for all strings alike
         if not has_claims and self._is_listable(node, SMALL_WORK):
             self._list(run, box)
             return []
@@ -270,8 +276,7 @@ class BoxProver:
         if self._is_listable(node, SMALL_WORK if has_claims else LISTED_WORK):
             self._list(run, box)
             return []
-        wrong = np.array([self._codes(self._answer(row)) != said for row in cells])
-        self._note(run, paths, drawn[wrong][-4:])
+        self._note(run, paths, drawn[[self._codes(self._answer(row)) != said for row in cells]][-4:])
         split = choose_split(paths, effect)
         return [] if split is None else children(box, split)
 
@@ -368,9 +373,8 @@ class BoxProver:
     def _list(self, run: Run, box: Box) -> None:
         """Decide every string of a box."""
         node, said = box.node, np.array(run.answers[int(box.paths.labels[0])])
-        strings = box.paths.strings()
+        node.kind, strings = "listed", box.paths.strings()
         chunk = max(64, SMALL_WORK // self.work)
-        node.kind = "listed"
         for first in range(0, len(strings), chunk):
             some = strings[first : first + chunk]
             cells, margins, bounds = self._decided(run, some)
@@ -379,8 +383,7 @@ class BoxProver:
             node.agree += int((same & is_sure).sum())
             node.disagree += int((~same & is_sure).sum())
             node.least = min(node.least, float(margins[is_sure].min(initial=np.inf)))
-            if self.final.errors is not None:
-                node.error = max(node.error, float(bounds[is_sure].max(initial=0.0)))
+            node.error = max(node.error, float(bounds[is_sure].max(initial=0.0)) * (self.final.errors is not None))
             self._note(run, box.paths, some[~same & is_sure])
 
 

@@ -60,6 +60,11 @@ class CellFormat:
         """Return the width of an answer as codes: its labels, or its decisions."""
         return self.n_labels or n_decisions
 
+    def holds(self, cells: Cells) -> bool:
+        """Say whether cells have a meaning each."""
+        is_index = not self.n_labels and self.readout.kind != "value"
+        return not is_index or not cells.size or int(cells.max()) <= self.absent
+
     def decide(self, logits: NDArray[Any]) -> tuple[Cells, NDArray[Any]]:
         """Return the cells [cell, row] and the margins [row] of logits [choice, row]; ties have margin 0.
 

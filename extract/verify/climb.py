@@ -6,12 +6,9 @@ the model once more before they count. This room decides nothing about a box its
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from extract.domain import Domain
 from extract.lang.terms import Program
@@ -19,16 +16,17 @@ from extract.network import Network
 from extract.oracle import Oracle
 from extract.outcome import BoxRegion, Counterexample, Tally
 from extract.progress import Progress
-from extract.verify.box_proof import MAX_BOXES, BoxProver, BoxResult
-from extract.verify.boxes import Node
-from extract.verify.context import Memory
+from extract.shards import Shards, Stop
+from extract.verify.ahead import Early, ProofsAhead
+from extract.verify.box_proof import MAX_BOXES, BoxProver
 from extract.verify.counterexamples import ask
+from extract.verify.length_proof import LengthProof
 from extract.verify.two_layers import prover_for
-
-Stop = Callable[[], bool]
 
 #: Witnesses of one length and offset that are replayed and kept.
 _N_WITNESSES = 10
+#: Seconds of lengths decided here before the rest is shared out: a worker first reads the checkpoint.
+_ALONE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,9 @@ class BoxClimber:
 
     ``work_limit`` is in estimated multiply-adds; boxes beyond it stay undecided. So do those of a length on which they
     have cost what ``worth`` says of it: the multiply-adds of what decides it without them, None if nothing can.
+    ``shards`` decide lengths ahead of their turn. What each may cost depends on what those before it did: a length that
+    was given another limit, and would have come out otherwise under its own, is decided again here. So the results are
+    those of one process; a length whose shard is lost is undecided.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class BoxClimber:
         progress: Progress,
         stop: Stop,
         worth: Callable[[int], int | None] = lambda _: None,
+        shards: Shards | None = None,
     ) -> None:
         self.domain, self.oracle, self.progress, self.stop, self._worth = domain, oracle, progress, stop, worth
+        self._shards = shards
         found = prover_for(network, domain, semantics, stop)
         self.refusal = found if isinstance(found, str) else None
         self._prover: BoxProver | None = None if isinstance(found, str) else found
@@ -79,15 +82,7 @@ class BoxClimber:
         examples: list[Counterexample] = []
         reason = ""
         todo = sorted(pair for pair in pairs if (program, *pair) not in self._known)
-        for index, (length, offset) in enumerate(todo):
-            if self.stop():
-                break
-            share = max(1, min(MAX_BOXES, self._n_boxes // max(1, len(todo) - index)))
-            worth = self._worth(length)
-            if worth is not None:
-                share = min(share, max(1, worth // self._prover.box_work))
-            self._known[program, length, offset] = self._decide(program, length, offset, share)
-            self.progress.advance(index + 1, len(todo), "lengths")
+        self._decide_all(program, todo)
         for length, offset in pairs:
             found = self._known.get((program, length, offset), "stopped before every length was decided")
             if isinstance(found, str):
@@ -99,19 +94,53 @@ class BoxClimber:
                 reason = reason or f"the boxes allowed leave inputs of length {length} undecided"
         return Climb(tuple(regions), tuple(examples), reason)
 
+    def _decide_all(self, program: Program, todo: Sequence[tuple[int, int]]) -> None:
+        """Decide pairs in their order, some of them ahead of their turn where there are shards."""
+        since, ahead = time.monotonic(), None
+        try:
+            for index, (length, offset) in enumerate(todo):
+                if self.stop():
+                    return
+                share = self.share(self._n_boxes, len(todo) - index, length)
+                early: Early | None = None
+                if ahead is None and self._shards is not None and index + 1 < len(todo):
+                    is_long = time.monotonic() - since >= _ALONE_SECONDS
+                    ahead = ProofsAhead(self, self._shards, program, todo[index:]) if is_long else None
+                if ahead is not None:
+                    early = ahead.next(self._n_boxes)
+                    if early is None:
+                        return
+                self._known[program, length, offset] = self._decide(program, length, offset, share, early)
+                self.progress.advance(index + 1, len(todo), "lengths")
+        finally:
+            if ahead is not None:
+                ahead.close()
+
+    def share(self, n_boxes: int, n_left: int, length: int) -> int:
+        """Return how many of so many boxes a length may take that is the first of so many left."""
+        share = max(1, min(MAX_BOXES, n_boxes // max(1, n_left)))
+        worth = self._worth(length)
+        if worth is None or self._prover is None:
+            return share
+        return min(share, max(1, worth // self._prover.box_work))
+
     def _decide(
-        self, program: Program, length: int, offset: int, max_boxes: int
+        self, program: Program, length: int, offset: int, max_boxes: int, early: Early | None
     ) -> tuple[BoxRegion, tuple[Counterexample, ...]] | str:
+        """Decide a pair with so many boxes, unless what was found early says it."""
         if self._prover is None:
             return self.refusal or ""
-        result = self._prover.prove(program, length, offset, max_boxes)
-        if isinstance(result, str):
-            return result
-        self._n_boxes -= result.n_boxes
-        examples = self._replayed(program, result)
-        return region_of(self.domain, result, tuple(e.tokens for e in examples)), examples
+        found = early.under(max_boxes) if early is not None else None
+        if found is None:
+            result = self._prover.prove(program, length, offset, max_boxes)
+            found = result if isinstance(result, str) else LengthProof.of(self.domain, result)
+        if isinstance(found, str):
+            return found
+        self._n_boxes -= found.n_boxes
+        examples = self._replayed(program, found)
+        return region_of(self.domain, found, tuple(e.tokens for e in examples)), examples
 
-    def _replayed(self, program: Program, result: BoxResult) -> tuple[Counterexample, ...]:
+    def _replayed(self, program: Program, result: LengthProof) -> tuple[Counterexample, ...]:
         """Ask the model and the program once more about the strings that seem to differ, shortest list first."""
         found = []
         for letters in sorted(result.different):
@@ -124,62 +153,11 @@ class BoxClimber:
         return tuple(found)
 
 
-def region_of(domain: Domain, result: BoxResult, witnesses: tuple[tuple[int, ...], ...]) -> BoxRegion:
-    """Return a tree as evidence; ``witnesses`` are token ids of replayed differences, counted where they lie in open
+def region_of(domain: Domain, proof: LengthProof, witnesses: tuple[tuple[int, ...], ...]) -> BoxRegion:
+    """Return a proof as evidence; ``witnesses`` are token ids of replayed differences, counted where they lie in open
     leaves."""
-    leaves = result.tree.leaves()
-    inside = {tuple(domain.alphabet[a] for a in letters) for letters in result.inside_open}
+    inside = {tuple(domain.alphabet[a] for a in letters) for letters in proof.inside_open}
     n_inside = sum(tokens in inside for tokens in witnesses)
-    agree, disagree = sum(leaf.agree for leaf in leaves), sum(leaf.disagree for leaf in leaves) + n_inside
-    least = min((leaf.least for leaf in leaves), default=float("inf"))
-    tally = Tally(agree, disagree, result.tree.size - agree - disagree, least)
-    text = json.dumps(_written(domain, result, result.tree), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    error = max((leaf.error for leaf in leaves if leaf.undecided < leaf.size), default=0.0)
-    return BoxRegion(result.length, result.offset, tally, text, witnesses, error)
-
-
-def _written(domain: Domain, result: BoxResult, node: Node) -> list[Any]:
-    """Return a node as lists.
-
-    Leaves: ["b", size, least margin, answer] bounded, of two layers with a memory behind, ["l", size, agree, disagree,
-    least margin] listed, ["o", size] open. Splits: ["a", [answer, child], ...] by the program's answer, ["p", position,
-    [letter, child], ...] by a letter, ["c", letters, start, stop, cut, [0 or 1, child], ...] by a count of at most the
-    cut, or more, ["e", memory, [[letter, ..., count, ...], ...], [0 or 1, child], ...] by whether what is remembered at
-    the end is none or one of those listed, ["s", direction, [[weight of each letter], ... for each position], [side,
-    number of cells, ...], [side, child], ...] by the cells of a division in order of sums, side -1 what is left over. A
-    memory is [recent, [counted letter, ...]]; in it and in what is remembered
-    letters are numbers of the alphabet. Sizes are decimal strings.
-    """
-    names, split = domain.vocabulary.names, node.split
-    if split is None:
-        if node.kind == "bounded":
-            memory = [] if node.memory is None else [_memory(node.memory)]
-            return ["b", str(node.size), node.least, _answer(domain, node.model), *memory]
-        if node.kind == "listed":
-            least = node.least if node.agree + node.disagree else None
-            return ["l", str(node.size), node.agree, node.disagree, least]
-        return ["o", str(node.size)]
-    children = [(key, _written(domain, result, child)) for key, child in node.children]
-    if split.kind == "answer":
-        return ["a", *[[_answer(domain, result.answers[key]), child] for key, child in children]]
-    if split.sums is not None:
-        sums = split.sums
-        first = np.flatnonzero(np.diff(sums.sides, prepend=-2))
-        runs = np.column_stack([sums.sides[first], np.diff(np.append(first, len(sums.sides)))]).ravel()
-        return ["s", sums.direction.tolist(), sums.weights.tolist(), runs.tolist(), *map(list, children)]
-    if split.kind == "at":
-        return ["p", split.start, *[[names[domain.alphabet[key]], child] for key, child in children]]
-    if split.memory is not None:
-        return ["e", _memory(split.memory), [list(end) for end in sorted(split.ends)], *map(list, children)]
-    letters = [names[domain.alphabet[a]] for a in split.letters]
-    return ["c", letters, split.start, split.stop, split.cut, *[[key, child] for key, child in children]]
-
-
-def _memory(memory: Memory) -> list[Any]:
-    return [memory.recent, list(memory.counted)]
-
-
-def _answer(domain: Domain, cells: tuple[int, ...]) -> list[Any]:
-    """Return an answer's cells as names, or as 0 and 1 for labels."""
-    is_set = domain.readout.kind == "multilabel"
-    return [cell if is_set else domain.vocabulary.name(cell) for cell in cells]
+    found = proof.tally
+    tally = Tally(found.agree, found.disagree + n_inside, found.undecided - n_inside, found.min_margin)
+    return BoxRegion(proof.length, proof.offset, tally, proof.tree, witnesses, proof.error)

@@ -7,8 +7,7 @@ where the template is constant around ``{x}``. This room knows networks only thr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -26,8 +25,13 @@ from extract.verify.terms import TokenParts, TokenTerms, cells_of
 from extract.verify.trie_attention import Indices, Level, Lineage, Trunk, attend, attend_by_sums
 from extract.verify.trie_plan import LETTER, WalkPlan
 
-#: By length, the rank that is written next.
-Cursor: TypeAlias = dict[int, int]
+#: By length, who takes its answers; ``evaluated`` is the rank that is written next.
+Writers: TypeAlias = Mapping[int, SlabWriter]
+#: By length, the first rank and the one after the last.
+Ranges: TypeAlias = dict[int, tuple[int, int]]
+
+#: Inputs below a part, about, and the most parts: a worker makes the levels above them again.
+_INPUTS_PER_PART, _MOST_PARTS = 1 << 17, 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,8 +74,11 @@ class _Piece:
 class TrieWalk:
     """One walk over the prompts of some lengths of a graph at one offset; writes each length's slab in rank order.
 
-    ``per_row`` keeps one rounding bound per node instead of one per block.
+    It begins, and then its parts can be walked anywhere and in any order: ``ranges`` are the ranks of each.
+    ``per_row`` keeps one rounding bound per node instead of one per block; ``n_held`` blocks may be held above parts.
     """
+
+    name = "prefix trie"
 
     def __init__(
         self,
@@ -80,13 +87,15 @@ class TrieWalk:
         form: CellFormat,
         graph: InputGraph,
         plan: WalkPlan,
-        writers: dict[int, SlabWriter],
         *,
         offset: int,
         block_size: int,
         per_row: bool,
+        n_held: int = _MOST_PARTS,
     ) -> None:
-        self.stages, self.form, self.graph, self.plan, self.writers = stages, form, graph, plan, writers
+        self.stages, self.form, self.graph, self.plan, self.lengths = stages, form, graph, plan, plan.lengths
+        self._n_parts = min(_MOST_PARTS, sum(map(domain.size_at, plan.lengths)) // _INPUTS_PER_PART)
+        self._n_held, self._below, self.ranges = n_held, list[_Piece](), list[Ranges]()
         self.offset, self.block_size = offset, block_size
         self.group = 1 if per_row else None
         self.at: At = domain.readout.at
@@ -101,81 +110,49 @@ class TrieWalk:
             layouts = [self._layout((len(plan.body), 0)), *(self._layout((end, len(plan.tail))) for end in ends)]
             cells = [cell for layout in layouts for cell in cells_of(layout, self.alphabet)]
             self._parts = TokenParts(stages, cells, offset)
-        self._is_over = False
 
-    def run(self, jobs: int = 1) -> Iterator[int]:
-        """Walk; yield now and then the inputs finished so far.
+    def begin(self, writers: Writers) -> None:
+        """Walk level by level until there are parts enough; answer the inputs that end on the way.
 
-        The slabs hold, at every yield, all inputs up to ``evaluated``.
+        How many parts there are depends on the walk and on nothing else.
         """
-        cursor = dict.fromkeys(self.plan.lengths, 0)
-        pieces = self.start(cursor)
-        while jobs > 1 and 0 < len(pieces) < 4 * jobs and len({(p.index, p.depth) for p in pieces}) == 1:
-            pieces = [child for piece in pieces for child in self.step(piece, cursor)]
-        self._publish(cursor)
-        yield sum(cursor.values())
-        if jobs == 1 or not pieces:
-            for _ in self.descend(pieces, cursor):
-                self._publish(cursor)
-                yield sum(cursor.values())
-            return
-        cursors = self._cursors(pieces, cursor)
-        with ThreadPoolExecutor(jobs) as pool:
-            tasks = [pool.submit(self._finish_piece, p, c.copy()) for p, c in zip(pieces, cursors, strict=False)]
-            try:
-                for task, after in zip(tasks, cursors[1:], strict=True):
-                    task.result()
-                    self._publish(after)
-                    yield sum(after.values())
-            finally:
-                self._is_over = True
-                for task in tasks:
-                    task.cancel()
-
-    def start(self, cursor: Cursor) -> list[_Piece]:
-        """Return the first pieces; an input without tokens or template before them is answered at once."""
         root = self._root()
         if 0 in self.plan.lengths and self.plan.end_of(0) == 0:
-            self._finish(root, 0, cursor)
-        return self._pieces(root, 0, 0)
+            self._finish(root, 0, writers)
+        pieces, n_blocks = self._pieces(root, 0, 0), 0
+        while 0 < len(pieces) < self._n_parts and n_blocks + len(pieces) <= self._n_held:
+            n_blocks += len(pieces)
+            pieces = [child for piece in pieces for child in self.step(piece, writers)]
+        self._below, self.ranges = pieces, self._ranges(pieces, {n: w.evaluated for n, w in writers.items()})
 
-    def step(self, piece: _Piece, cursor: Cursor) -> list[_Piece]:
+    def run(self, part: int, writers: Writers) -> Iterator[None]:
+        """Walk all that is below a part, depth first; yield after every block."""
+        stack = [self._below[part]]
+        while stack:
+            stack += self.step(stack.pop(), writers)[::-1]
+            yield
+
+    def step(self, piece: _Piece, writers: Writers) -> list[_Piece]:
         """Make a piece's nodes, answer the inputs that end there, and return the pieces below."""
         end = piece.index + 1
         block = self._grow(piece.children, self._is_read(piece), (end, 0))
         if piece.depth in self.plan.lengths and end >= self.plan.end_of(piece.depth):
-            self._finish(block, piece.depth, cursor)
+            self._finish(block, piece.depth, writers)
         return self._pieces(block, end, piece.depth)
 
-    def descend(self, pieces: list[_Piece], cursor: Cursor) -> Iterator[None]:
-        """Walk all that is below some pieces, depth first; yield after every block."""
-        stack = pieces[::-1]
-        while stack and not self._is_over:
-            stack += self.step(stack.pop(), cursor)[::-1]
-            yield
-
-    def _finish_piece(self, piece: _Piece, cursor: Cursor) -> None:
-        with np.errstate(all="ignore"):
-            for _ in self.descend([piece], cursor):
-                pass
-
-    def _publish(self, cursor: Cursor) -> None:
-        for length, done in cursor.items():
-            self.writers[length].evaluated = done
-
-    def _cursors(self, pieces: list[_Piece], cursor: Cursor) -> list[Cursor]:
-        """Return where each piece begins to write, and where the last one ends: the inputs below each are counted."""
-        depth = pieces[0].depth
-        cursors = [cursor]
+    def _ranges(self, pieces: list[_Piece], before: dict[int, int]) -> list[Ranges]:
+        """Return the ranks below each piece: the inputs there are counted."""
+        if not pieces:
+            return []
+        depth, done, ranges = pieces[0].depth, before, list[Ranges]()
         below = {length: self.plan.n_below(self.graph, depth, length) for length in self.plan.lengths if length > depth}
         if pieces[0].index < self.plan.end_of(depth) and depth in self.plan.lengths:
             below[depth] = self.graph.accept[depth].astype(np.int64)
         for piece in pieces:
-            done = cursors[-1].copy()
-            for length, counts in below.items():
-                done[length] += int(counts[piece.children.state].sum())
-            cursors.append(done)
-        return cursors
+            after = {n: done[n] + int(counts[piece.children.state].sum()) for n, counts in below.items()}
+            ranges.append({n: (done[n], after.get(n, done[n])) for n in done})
+            done = done | after
+        return ranges
 
     def _root(self) -> _Block:
         trunks = (Trunk.empty(self.stages),) * self.stages.n_layers
@@ -282,7 +259,7 @@ class TrieWalk:
             bound=max(block.bound, worst),
         )
 
-    def _finish(self, block: _Block, depth: int, cursor: Cursor) -> None:
+    def _finish(self, block: _Block, depth: int, writers: Writers) -> None:
         """Answer the inputs that end at the block's nodes and write them."""
         accepted: Indices = np.flatnonzero(self.graph.accept[depth][block.state])
         n = len(accepted)
@@ -295,12 +272,13 @@ class TrieWalk:
                 new = _Children(block, accepted, tokens, None, block.state[accepted])
                 block = self._grow(new, index == len(self.plan.tail), place)
                 accepted = np.arange(n)
+        writer = writers[depth]
         if self.at == "generate":
-            block, accepted = self._generated(block, accepted, self.writers[depth].n_decisions)
-        self.writers[depth].write(
-            cursor[depth], block.cells[:, accepted], block.margins[accepted], block.is_sure[accepted], block.bound
+            block, accepted = self._generated(block, accepted, writer.n_decisions)
+        writer.write(
+            writer.evaluated, block.cells[:, accepted], block.margins[accepted], block.is_sure[accepted], block.bound
         )
-        cursor[depth] += n
+        writer.evaluated += n
 
     def _generated(self, block: _Block, rows: Indices, n_new: int) -> tuple[_Block, Indices]:
         """Return the block with whole generated sequences as its cells; its own decision is the first token.

@@ -15,7 +15,7 @@ import numpy as np
 from extract.domain import Domain, InputGraph
 from extract.lang.machine import OPEN, TermMachine, compile_terms
 from extract.lang.number_answers import values_tell
-from extract.lang.sorts import sorts_of
+from extract.lang.sorts import is_mixed, sorts_of
 from extract.lang.terms import Program, Term
 
 #: Steps of the machine for one comparison; more states than this are left to the solver.
@@ -59,7 +59,7 @@ def read_together(left: Program, right: Program, domain: Domain, lengths: Sequen
 
 def _terms(left: Program, right: Program, domain: Domain) -> tuple[Term, ...] | None:
     """The left output terms, then the right ones, all sequence-wide; None where the adapter is generated,
-    or where equal values are not equal answers."""
+    where equal values are not equal answers, or where one output is both tokens and numbers."""
     if left.adapter != right.adapter or left.adapter in ("generate", "step"):
         return None
     if not values_tell((left, right), domain.readout):
@@ -69,6 +69,8 @@ def _terms(left: Program, right: Program, domain: Domain) -> tuple[Term, ...] | 
         return tuple(dict(program.outputs).get(label, never) for program in (left, right) for label in labels)
     terms = (left.term(), right.term())
     if left.adapter == "every":
+        if any(is_mixed(sorts_of(term, domain.vocabulary)[term]) for term in terms):
+            return None  # tokens here and numbers there: the last of them has no sort
         # What a machine that does not know the length computes at a position depends on the prefix only, so the
         # answers at position i are those of the prefix that ends there.
         return tuple(Term("last", (Term("everywhere"), term)) for term in terms)

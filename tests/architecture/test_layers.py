@@ -14,9 +14,9 @@ SOURCES = sorted([ROOT / "cli.py", *(ROOT / "extract").rglob("*.py")])
 
 #: The base is a line: a module may import those of a lower rank only.
 BASE_RANK = {
-    "errors": 0, "version": 0, "clock": 1, "progress": 1, "vocabulary": 1, "network": 1, "table_model": 1, "spec": 2,
-    "readout": 2, "automata": 2, "input_graph": 3, "domain": 4, "lang": 5, "hints": 6, "oracle": 6, "outcome": 7,
-    "synthesis": 8,
+    "errors": 0, "version": 0, "clock": 1, "progress": 1, "vocabulary": 1, "network": 1, "shards": 1, "table_model": 1,
+    "spec": 2, "readout": 2, "automata": 2, "input_graph": 3, "domain": 4, "lang": 5, "hints": 6, "oracle": 6, 
+    "outcome": 7, "synthesis": 8,
 }  # fmt: skip
 ROOMS = {"formats", "model", "search", "verify", "simplify", "report", "train", "check"}
 #: The top is a line too; a stage file of the pipeline stands beside it.

@@ -63,9 +63,23 @@ _TWO = f"{_SOUND}two_layer_bounds.py::test_"
 _TWO_CHECKED = f"{_TWO}the_checkers_bounds_never_confirm_what_is_false"
 _TWO_CERTIFICATES = f"{_SOUND}two_layer_certificates.py"
 _OUR_TWO = (
-    (f"{_VERIFY}two_layers.py", f"{_VERIFY}context.py", f"{_TWO}one_input_that_differs_is_never_proved_away"),
+    (
+        f"{_VERIFY}two_layers.py",
+        f"{_VERIFY}context.py",
+        f"{_TWO}one_input_that_differs_is_never_proved_away",
+        f"{_TWO}what_the_bounds_are_not_for_is_refused",
+        f"{_TWO}a_margin_of_zero_decides_nothing",
+    ),
     (f"{_TWO}every_input_lies_in_its_boxs_claim", _TWO_CERTIFICATES),
 )
+_SUMS = f"{_SOUND}sum_states.py::test_"
+_ORDERS = f"{_SOUND}any_order_bounds.py::test_"
+_OUR_SUMS = (
+    (f"{_SUMS}every_input_lies_in_its_cells_claim", f"{_SUMS}one_planted_difference_is_never_agreed_away"),
+    (f"{_SUMS}dense_differences_are_counted_exactly", f"{_SUMS}the_checker_accepts_dense_counts_and_no_edit_of_them"),
+)
+_HELD = f"{_ORDERS}what_holds_for_a_set_holds_for_every_order"
+_SIZED = f"{_ORDERS}what_a_norm_takes_off_counts_in_the_size_of_computed_vectors"
 _ENUMERATED = ((f"{_VERIFY}enumerate.py", f"{_SOUND}adversarial_floats.py"), (f"{_SOUND}enumeration_brute_force.py",))
 
 
@@ -104,11 +118,14 @@ PARTS = {
                (f"{_SOUND}tables.py", *_CERTIFICATES[1], *_BOXES[0], *_BOXES[1])),
         containers=_READERS,
         counts=((f"{_UNIT}counts.py", *_CELLS), _CERTIFICATES[0]),
-        facts=_READERS,
+        facts=((f"{_UNIT}facts.py", *_READERS[0]), _READERS[1]),
         forward=((f"{_UNIT}forward.py", _ANY), (f"{_UNIT}answers.py", f"{_SOUND}any_architecture.py")),
         language=_LANGUAGE,
         layered=((f"{_UNIT}layered.py",), (f"{_SOUND}two_layer_bounds.py", _TWO_CERTIFICATES)),
         layouts=_READERS,
+        margins=((f"{_UNIT}spans.py", f"{_SUMS}the_checker_confirms_no_cell_of_two_answers[no norms]", _CONFIRMED,
+                  _HELD),
+                 (*_BOXES[0], *_BOXES[1])),
         memory=((f"{_UNIT}layered.py::test_states_tell_strings_apart_by_what_they_remember",
                  f"{_UNIT}layered.py::test_too_many_states_are_refused",
                  f"{_UNIT}layered.py::test_only_whole_numbers_of_letters_are_remembered"), 
@@ -124,18 +141,23 @@ PARTS = {
              f"{_UNIT}slices.py::test_random_terms[symbols]"),
             (f"{_UNIT}slices.py", f"{_UNIT}spec.py", f"{_CLASSES}certificates_are_accepted"),
         ),
-        reader=_READERS,
+        reader=((*_READERS[0], f"{_FORMATS}neutral.py::test_a_tensor_too_many_is_refused"), _READERS[1]),
         separable=(
             (f"{_UNIT}separable_arithmetic.py", f"{_SOUND}separable_exceptions.py",
              *(f"{_CLASSES}{name}" for name in ("margins_are_pinned_from_both_sides",
                                                 "counts_moved_within_a_class_are_rejected"))),
             (f"{_SOUND}certificates_separable.py",),
         ),
+        single=((_SIZED, _HELD), (f"{_SOUND}any_order_bounds.py",)),
         slices=((*_TREES[0], f"{_UNIT}slices.py::test_programs_of_one_answer", f"{_UNIT}layered.py"), _TREES[1]),
         spans=((f"{_UNIT}spans.py", _CONFIRMED), (*_BOXES[0], *_BOXES[1])),
         spec=((f"{_UNIT}spec.py", f"{_UNIT}answers.py"), _CERTIFICATES[0]),
+        sums=((f"{_SUMS}cells_bounded_together_are_bounded_each",
+               f"{_SUMS}the_checker_confirms_no_cell_of_two_answers"),
+              (f"{_SUMS}the_checker_accepts_dense_counts_and_no_edit_of_them",)),
         table=((f"{_SOUND}tables.py",), (f"{_FORMATS}table.py",)),
-        weights=_READERS,
+        weights=((f"{_UNIT}anykind.py::test_whatever_is_not_of_gpt2s_kind_is_not_taken_for_it", *_READERS[0]),
+                 _READERS[1]),
     ),
     "bounds": _part(
         "verify",
@@ -145,8 +167,10 @@ PARTS = {
         box_proof=_OUR_BOXES,
         boxes=((f"{_VERIFY}paths.py", f"{_VERIFY}context.py"), _OUR_BOXES[0]),
         context=((f"{_VERIFY}context.py", f"{_VERIFY}two_layers.py"), _OUR_TWO[0]),
+        counters=((f"{_VERIFY}counters.py", *_OUR_SUMS[0]), _OUR_SUMS[1]),
         entrywise=((f"{_UNIT}anykind.py",), (f"{_SOUND}any_architecture.py",)),
         final_stage=_OUR_BOXES,
+        form_errors=((_SIZED, _HELD), (f"{_SOUND}any_order_bounds.py",)),
         head_sums=_OUR_BOXES,
         layer_tables=_OUR_TWO,
         margin_tables=_OUR_CLASSES,
@@ -162,11 +186,13 @@ PARTS = {
         second_layer=_OUR_TWO,
         separable=(_OUR_CLASSES[0], (*_OUR_CLASSES[1], f"{_SOUND}certificates_separable.py")),
         stages=((f"{_VERIFY}rounding.py", *_ENUMERATED[0]), (f"{_SOUND}any_architecture.py",)),
+        sum_cells=_OUR_SUMS,
+        sum_states=_OUR_SUMS,
         sum_table=_ENUMERATED,
         terms=(_ENUMERATED[0], _OUR_BOXES[0]),
         trie_attention=_ENUMERATED,
         two_layers=((f"{_TWO}every_input_lies_in_its_boxs_claim", *_OUR_TWO[0][::-1]), _OUR_TWO[1]),
         weight_norms=((f"{_VERIFY}rounding_grows.py", f"{_VERIFY}rounding.py"), ()),
-        worst_margin=((f"{_VERIFY}bounded.py",), _OUR_CLASSES[0]),
+        worst_margin=((f"{_VERIFY}bounded.py", f"{_ALONE}signs_are_counted_as_string_by_string"), _OUR_CLASSES[0]),
     ),
 }  # fmt: skip

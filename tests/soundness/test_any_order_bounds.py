@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from extract.certificate_file import seal
+from extract.check import margins
 from extract.check.answers import Model
 from extract.check.anykind import forward_of
 from extract.check.boxes import BoxCheck
@@ -35,6 +36,7 @@ from extract.report.text import result_lines
 from extract.stages_load import load_subject
 from extract.verify import box_proof
 from extract.verify.box_proof import BoxProver, BoxResult, leaf_of
+from extract.verify.form_errors import FormErrors
 from tests.architectures import Parts
 from tests.network_logits import logits
 from tests.networks import random_network
@@ -106,6 +108,7 @@ class AnyOrder:
             if a.d_mlp:
                 hidden = self.dot(self.norm(x, layer.norm_mlp), layer.W_in) + layer.b_in
                 x = x + (self.dot(activation(a.activation, hidden), layer.W_out) + layer.b_out)
+        self.last = x
         return np.asarray(self.dot(self.norm(x, network.norm_final), network.W_U)[read] + network.b_U)
 
 
@@ -202,6 +205,34 @@ def test_what_holds_for_a_set_holds_for_every_order(layout: str, tmp_path: Path)
         assert worst <= min(ours, theirs)
         nearest.append(worst / min(ours, theirs))
     assert max(nearest) > 1e-4, "bounds this far off would be met by anything"
+
+
+def test_what_a_norm_takes_off_counts_in_the_size_of_computed_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forms leave out a mean that norms take off; roundings are relative to the vectors that have it."""
+    norms = list[float]()
+
+    def noting(made: Any, name: str) -> Any:
+        def noted(*arguments: Any) -> Any:
+            found = made(*arguments)
+            norms.append(float(np.min(getattr(found, name))))
+            return found
+
+        return noted
+
+    monkeypatch.setattr(FormErrors, "after_mlp", noting(FormErrors.after_mlp, "norm"))
+    monkeypatch.setattr(margins, "after_mlp", noting(margins.after_mlp, "size"))
+    for seed in range(2):
+        case, rng = Case(tmp_path / str(seed), seed, "large mean"), np.random.default_rng(seed)
+        room, sized = min(case.rooms()), AnyOrder(case.network, rng)
+        for string in case.strings[:: max(1, len(case.strings) // 5)]:
+            prompt = case.domain.render(np.array(case.domain.alphabet, np.int32)[string][None])[0].tolist()
+            read = case.domain.read_positions(case.length)[0]
+            true = case.margins(logits(case.network, prompt, case.offset, np.longdouble)[read])
+            assert np.abs(case.margins(sized.logits(prompt, case.offset, read)) - true).max() <= room
+            assert 500 < np.linalg.norm(sized.last[read]) <= (1 + 1e-5) * min(norms)
+    assert len(norms) >= 4
 
 
 def constant(answer: str) -> str:
@@ -301,7 +332,7 @@ def test_a_majority_is_proved_for_every_order(layout: str, tmp_path: Path) -> No
 
 
 def test_what_only_real_numbers_decide_is_undecided_in_single(tmp_path: Path) -> None:
-    network = biased(2.0**21)
+    network = biased(2.0**23)
     report, path = verified(tmp_path / "real", network, "real")
     assert report.status == "proved", report.verdict
     assert not as_single(path, tmp_path / "real")
@@ -330,6 +361,10 @@ def test_attention_alone_is_decided_class_by_class_for_every_order(tmp_path: Pat
     value = json.loads(path.read_text())
     assert value["method"] == "separable" and 0 < value["numerics"]["error_bound"] < value["numerics"]["min_margin"]
     assert check_certificate(path, tmp_path / "1").accepted
+    edited = tmp_path / "edited.cert.json"
+    for bound in (value["numerics"]["min_margin"], -1e-9, 0):
+        edited.write_bytes(seal({**value, "numerics": {**value["numerics"], "error_bound": bound}}))
+        assert not check_certificate(edited, tmp_path / "1").accepted
     network = attention_alone(2.0**18)
     report, path = verified(tmp_path / "2", network, "real")
     assert report.status == "proved", report.verdict

@@ -206,6 +206,11 @@ def test_an_exception_that_is_none_is_rejected(refuted: Made) -> None:
     edited["exceptions"][0]["tokens"] = ["a", "a", "a", "a", "a"]
     assert not refuted.check(edited).accepted
     assert not refuted.check({**refuted.value, "exceptions": []}).accepted
+    listed = refuted.value["exceptions"]
+    assert len(listed) > 1
+    for exceptions in ([listed[0], *listed], listed[::-1]):  # one counted twice would be two inputs that differ
+        found = refuted.check({**refuted.value, "exceptions": exceptions})
+        assert not found.accepted and any("out of order" in reason for reason in found.reasons)
 
 
 def test_nudged_weights_are_another_network(proved: Made, tmp_path: Path) -> None:

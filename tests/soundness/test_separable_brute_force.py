@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from extract.domain import Domain, build_domain
 from extract.lang.interpret import answer
@@ -21,7 +23,10 @@ from extract.outcome import Certificate, Certified, Refuted, Unknown, Verdict
 from extract.progress import Silent
 from extract.readout import Inputs
 from extract.spec import parse_spec
+from extract.verify.bounded import Bounded
+from extract.verify.margin_tables import MarginTables
 from extract.verify.separable import decide, why_not
+from extract.verify.worst_margin import ClassOfInputs
 from tests.networks import random_network
 
 PROGRAMS = (
@@ -263,3 +268,35 @@ template = "{x} <sep>"
     assert isinstance(verdict, Unknown) and "rank" in verdict.reason
     tally = certificate_of(verdict).tally
     assert (tally.agree, tally.disagree, tally.undecided) == (0, 0, 2**39 + 2**40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6), template=st.sampled_from(TEMPLATES), promise=st.sampled_from(PROMISES),
+    constant=st.sampled_from((-9, 0, 9)), at=st.sampled_from(("last", "first")),
+)  # fmt: skip
+def test_signs_are_counted_as_string_by_string(seed: int, template: str, promise: str, constant: int, at: str) -> None:
+    """Whole numbers in place of a network's margins, large ones at the template's tokens: every count is exact."""
+    length, rng = 4, np.random.default_rng(seed)
+    domain = domain_of(promise, template, f'at = "{at}"', length, (0,))
+    tables, graph = MarginTables(network_of(1), domain, length, 0), domain.graph_at(length)
+    assert graph is not None
+    variant = int(rng.integers(tables.n_variants))
+    part = ClassOfInputs(tables, graph, length, variant, tables.argmax_decisions(0))
+    expected, total, alphabet = [0, 0], 0, list(domain.alphabet)
+    if part.size:
+        weight, terms = rng.integers(1, 4, part.weight.value.shape), rng.integers(-9, 10, part.terms.value.shape)
+        terms[tables.constants] += constant
+        part.weight, part.terms = Bounded.exact(weight.astype(float)), Bounded.exact(terms.astype(float))
+    for row in domain.tokens(length, 0, domain.size_at(length)).tolist():
+        word = [alphabet.index(token) for token in row]
+        if tables.query_letter is not None and word[tables.query_letter] != variant:
+            continue
+        total += 1
+        here = [(p, 0) for p in tables.constants]
+        here += [(p, word[i]) for i, places in enumerate(tables.letters_at) for p in places]
+        margins = sum(weight[p, a] * terms[p, a] for p, a in here)
+        expected[0] += bool((margins > 0).all())
+        expected[1] += bool((margins < 0).any())
+    assert part.size == total
+    assert not total or list(part._split(0.0)) == expected

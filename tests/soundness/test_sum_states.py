@@ -23,6 +23,7 @@ from extract.check.forward import SINGLE
 from extract.check.forward import Forward as Forward32
 from extract.check.reader import Unreadable
 from extract.check.slices import Slice, whole_slice
+from extract.check.spans import Form
 from extract.check.sums import CellRanges, Divided
 from extract.lang.syntax import parse_program
 from extract.model.forward import Forward
@@ -33,6 +34,7 @@ from extract.verify import box_proof, sum_states
 from extract.verify.box_proof import BoxProver, BoxResult
 from extract.verify.boxes import Node
 from tests.soundness.test_box_bounds import assert_right, checked_case, drawn_case
+from tests.unit.check.test_spans import residuals
 from tests.unit.verify.enumeration_cases import BruteOracle
 
 MAJORITY = Path(__file__).parents[2] / "benchmarks" / "checkpoints" / "majority"
@@ -184,6 +186,53 @@ def test_the_checker_confirms_no_cell_of_two_answers(layout: str, tmp_path: Path
             assert not sure or bool((cells == cells[0]).all())
             n_sure, n_cells = n_sure + sure, n_cells + 1
     assert n_cells > 20 and n_sure > 4
+
+
+class Seen:
+    """Margins that are never positive, and note the form of every group of cells."""
+
+    def __init__(self) -> None:
+        self.forms = list[Form]()
+
+    def width(self, n_axes: int) -> int:
+        return 1
+
+    def of(self, x: Form) -> Form:
+        self.forms += [x.some(i) for i in range(len(x.centre))]
+        return Form(-np.ones((len(x.centre), 1)), np.zeros((len(x.centre), 1, 1)), np.zeros((len(x.centre), 1)))
+
+
+@pytest.mark.parametrize("layout", ("gpt2", "neutral"))
+def test_cells_bounded_together_are_bounded_each(layout: str, tmp_path: Path) -> None:
+    """The form of a group of cells holds the residual vector of every string of each of them."""
+    n_groups = 0
+    for seed in range(4):
+        check, program, length = checked_case(tmp_path / str(seed), seed, layout)
+        forward, rng = check.model.forward, np.random.default_rng(seed)
+        whole = whole_slice(check.task, program, length)
+        assert whole is not None and isinstance(forward, Forward32)
+        part = whole if check.query is None else whole.at(check.query, 1)
+        assert part is not None
+        part = Slice(part.n_letters, part.edges, np.zeros((len(part.labels), 1), np.int64))
+        d = len(forward.weights.W_U)
+        weights = rng.integers(0, 4, (length, 3)).tolist()
+        made = Divided(["s", [1.0] * d, weights, [0, count_cells(part, weights)]], part, d)
+        try:
+            ranges = CellRanges(check._attended(-1 if check.query is None else 1)[0], made, rng.normal(size=(d, 2)))
+        except Unreadable:
+            continue
+        seen, cells = Seen(), np.arange(len(made.sides))
+        assert not ranges._sure([cells, cells[::2], cells[1:3]], seen).any()  # type: ignore[arg-type]
+        read = 0 if check.task.at == "first" else len(check.task.layout(length)) - 1
+        for form, group in zip(seen.forms, (cells, cells[::2], cells[1:3]), strict=True):
+            inside = made.cells.kept(list(made.cells.edges), made.cells.labels, np.isin(made.cells.labels[:, 0], group))
+            assert inside is not None
+            rows = residuals(forward.weights, check.task.prompts(check.task.alphabet[inside.all()]), 2, read)
+            along, axes = (rows - form.centre) @ ranges.found.axes, ranges.found.axes
+            half, room = np.linalg.norm(form.noise, axis=0), np.abs(axes).T @ form.radius
+            assert (np.abs(along) <= half * (1 + 1e-9) + room + 1e-12).all()
+            n_groups += 1
+    assert n_groups > 5
 
 
 def count_cells(part: Any, weights: list[list[int]]) -> int:

@@ -96,7 +96,7 @@ def test_every_read_out_is_read_and_checked(
     assert isinstance(oracle, LookupOracle)
     table = answers_of(
         subject.checkpoint, subject.domain, semantics="real", work_limit=1, memory_bytes=1 << 30, progress=Silent(),
-        jobs=1, stop=lambda: False,
+        shards=None, stop=lambda: False,
     )  # fmt: skip
     assert (table.semantics, table.n_fragile, table.n_evaluated) == ("exact", 0, 120)
     for length in subject.domain.lengths:

@@ -25,7 +25,7 @@ from extract.lang.syntax import parse_program
 from extract.lang.terms import Program
 from extract.network import Network
 from extract.verify import box_proof, two_layers
-from extract.verify.box_proof import BoxResult
+from extract.verify.box_proof import BoxProver, BoxResult
 from extract.verify.context import Memory
 from extract.verify.two_layers import ContextProver, prover_for, why_not
 from tests.networks import random_network, write_gpt2, write_neutral
@@ -203,3 +203,22 @@ def test_what_the_bounds_are_not_for_is_refused(changed: dict[str, Any], said: s
     twice = make_domain(template="{x} {x[0]}")
     assert "once, in order" in str(why_not(random_network(1, 2, 8, 2, 5, 12), twice, "real"))
     assert why_not(random_network(1, 2, 8, 2, 5, 12), make_domain(), "real") is None
+    one = random_network(1, 1, 8, 2, 5, 12)
+    assert isinstance(prover_for(one, make_domain(), "real", lambda: False), BoxProver)
+    assert "f32-ref" in str(prover_for(one, make_domain(), "f32-ref", lambda: False))
+    whole = random_network(1, 2, 8, 2, 5, 12)
+    for name in ("norm_attention", "norm_mlp"):
+        lacking = replace(whole, layers=(whole.layers[0], replace(whole.layers[1], **{name: None})))
+        assert "layer norms before every part" in str(why_not(lacking, make_domain(), "real"))
+
+
+def test_a_margin_of_zero_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, domain, program = drawn_case(0, 4)
+    prover = prover_for(network, domain, "real", lambda: False)
+    assert isinstance(prover, ContextProver)
+    for least, decides in ((0.0, False), (1e-300, True)):
+        margins = lambda self, tables, context, answer, least=least: (np.full(len(context.keys[-1]), least), None)  # noqa: E731
+        monkeypatch.setattr(ContextProver, "least_margins", margins)
+        result = prover.prove(program, 4, domain.offsets[0], 8)
+        assert isinstance(result, BoxResult)
+        assert any(leaf.agree + leaf.disagree > 0 for leaf in result.tree.leaves()) == decides

@@ -126,3 +126,14 @@ def test_programs_answer_as_the_interpreter_says(
         codes = tuple(int(c) for c in vocabulary.token_codes[row])
         expected = answer(program, codes, vocabulary, domain.readout)
         assert [int(c) for c in cells if c != ABSENT] == list(expected), print_program(program)
+
+
+@pytest.mark.parametrize(("n_in", "n_out", "fits"), ((5, 5, True), (6, 5, False), (5, 6, False), (4, 5, False)))
+def test_only_networks_of_the_tasks_tokens_and_labels_fit(n_in: int, n_out: int, fits: bool, tmp_path: Path) -> None:
+    table = {"min_length": 0, "max_length": 3, "template": "<bos> {x}"}
+    spec = {"version": 1, "tokens": {"vocab": NAMES}, "domain": table, "readout": {"at": "last", "outputs": NAMES}}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    network = random_network(0, d_vocab=n_in, d_vocab_out=n_out, tied=False, n_ctx=6)
+    model = Model(read_task(tmp_path / "spec.json", 3, [0]), Forward(read_network(write_neutral(network, tmp_path))))
+    assert model.fits(3, 0) == model.fits(3, 2) == fits
+    assert not model.fits(3, 3)

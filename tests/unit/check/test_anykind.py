@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.check.anykind import AnyKind
+from extract.check.forward import Forward as CheckForward
 from extract.check.reader import read_network
+from extract.check.weights import Head, Rotary
 from extract.model.forward import Forward
 from extract.readout import ReadOut
 from extract.verify.partwise import Partwise
 from tests.architectures import Parts, network_of, parts
-from tests.networks import write_neutral
+from tests.networks import random_network, write_gpt2, write_neutral
 
 LETTERS = ReadOut("last", "argmax", (0, 1, 2, 3))
 
@@ -48,3 +53,30 @@ def test_three_forward_passes_agree_and_every_bound_holds(drawn: Parts, seed: in
         assert (np.abs(values - truth)[is_bounded] <= errors[is_bounded] + room).all()
     if network.architecture.masked_token is None and drawn.norm != "none":
         assert np.isfinite(found[0][1]).mean() > 0.5
+
+
+def test_whatever_is_not_of_gpt2s_kind_is_not_taken_for_it(tmp_path: Path) -> None:
+    """One thing more than GPT-2 has, or one less: the bounds for its kind refuse it, and a certificate tells it."""
+    plain = read_network(write_gpt2(random_network(1), tmp_path))
+    assert plain.has_plain_parts and plain.is_plain and CheckForward(plain).weights is plain
+    d, k, m = len(plain.W_U), plain.layers[0].W_Q.shape[2], plain.layers[0].W_in.shape[1]
+    pair = lambda n: (np.ones(n), np.zeros(n))  # noqa: E731
+    told: dict[str, Any] = {
+        "norm_place": "after", "masked_token": 0,
+        "embed_scale": 2.0, "norm": "rms", "activation": "solu",
+        "head": Head(np.eye(d), np.zeros(d), None, "relu"),
+    }  # fmt: skip
+    changed = {name: replace(plain, **{name: value}) for name, value in told.items()}
+    changed["softmax_share"] = replace(plain, attention="bidirectional", softmax_share=0.5)
+    changed["rotary"] = replace(plain, pos_embed=None, rotary=Rotary(1e4, k, "halves"))
+    assert all(w.facts != plain.facts for w in changed.values())
+    changed |= {"embed_bias": replace(plain, embed_bias=np.ones(d)), "no last norm": replace(plain, norm_final=None)}
+    for name, value in (
+        ("norm_query", pair(k)), ("norm_key", pair(k)), ("norm_hidden", pair(m)), ("norm_mlp", None),
+        ("norm_attention", None), ("gate", (np.ones((d, m)), np.zeros(m))),
+    ):  # fmt: skip
+        changed[name] = replace(plain, layers=(replace(plain.layers[0], **{name: value}),))
+    for name, weights in changed.items():
+        assert not weights.has_plain_parts, name
+        with pytest.raises(ValueError, match="GPT-2"):
+            CheckForward(weights)

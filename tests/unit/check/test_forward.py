@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from extract.check.forward import DOUBLE, SINGLE, Forward
 from extract.check.reader import read_network
 from extract.check.weights import Weights
 from extract.network import Activation
-from tests.networks import random_network, write_gpt2
+from tests.networks import random_network, write_gpt2, write_neutral
 
 ACTIVATIONS: tuple[Activation, ...] = ("gelu_tanh", "gelu_erf", "relu", "silu")
 
@@ -107,3 +108,18 @@ def test_keys_that_could_overtake_make_the_bound_infinite(tmp_path: Path) -> Non
     rough = plain_logits(w, prompts, 0, np.float32)
     _, wide = Forward(w, SINGLE).logits(prompts, 0, 0)
     assert (np.abs(rough - exact).max(axis=2) <= wide[1]).all()
+
+
+@pytest.mark.parametrize("sign", (1, -1))
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_slope_of_an_mlp_is_above_what_two_units_reach(activation: Activation, sign: int, tmp_path: Path) -> None:
+    """Two units on one coordinate: of opposite sign they reach all that the activation's slopes differ by, of one sign
+    twice the steepest, and nothing is lost by bounding the middle and the rest apart."""
+    network = random_network(0, d_model=1, n_heads=1, d_mlp=2, norm="none", activation=activation, tied=False)
+    into, out = np.float32([[1, sign]]), np.float32([[1], [1]])
+    network = replace(network, layers=(replace(network.layers[0], W_in=into, W_out=out),))
+    forward = Forward(read_network(write_neutral(network, tmp_path)))
+    points = np.linspace(-8, 8, 200_001)
+    slopes = np.diff(forward.activate(points)) / np.diff(points)
+    reached = 2 * slopes.max() if sign > 0 else slopes.max() - slopes.min()
+    assert reached * (1 - 1e-9) <= forward.layers[0].slope <= 1.05 * reached

@@ -192,3 +192,27 @@ def test_weights_that_vanish_or_are_too_uncertain_say_nothing(
         return
     with pytest.raises(Unreadable, match="vanish"):
         seen.over(part)
+
+
+@pytest.mark.parametrize("kind", ("gelu_tanh", "relu"))
+def test_forms_side_by_side_are_bounded_as_each_alone(kind: Any, tmp_path: Path) -> None:
+    """As many forms as coordinates and symbols, so that an axis taken for another would go unnoticed by shapes."""
+    rng, n = np.random.default_rng(0), 4
+    forward = Forward(read_network(write_gpt2(random_network(1, activation=kind), tmp_path)))
+    forms = [[drawn_form(rng, n, k) for _ in range(n)] for k in (n, n + 2)]
+    matrix, shift = rng.normal(0, 2, (n, n)), rng.normal(0, 1, n)
+
+    def steps(x: Form, longer: Form) -> list[Form]:
+        inverse = spans.inverse_deviation(x, 1e-2)
+        return [
+            spans.linear(x, matrix, shift, np.abs(matrix), np.ones(n)), spans.total(x, longer), spans.centred(x),
+            inverse, spans.product(x, inverse), spans.activated(x, forward), longer.folded(3), x.some(...),
+            *spans.normalised(x, 1e-2),
+        ]  # fmt: skip
+
+    together = steps(*(Form(*map(np.stack, zip(*(x[:3] for x in some), strict=True))) for some in forms))
+    for i, (x, longer) in enumerate(zip(*forms, strict=True)):
+        for both, alone in zip(together, steps(x, longer), strict=True):
+            for one, other in zip(both.some(i)[:3], alone[:3], strict=True):
+                assert one.shape == other.shape
+                assert np.allclose(one, other, rtol=1e-12, atol=1e-280)

@@ -184,6 +184,26 @@ def test_outputs_and_numeric_codes() -> None:
     compare(spec)
 
 
+def test_names_are_numbers_only_where_the_spec_says_so() -> None:
+    spec = a_spec(vocab=("3", "x", "-1"), alphabet=["3", "x"], where="count(tokens == '3') < 2")
+    del spec["tokens"]["numeric"]
+    domain, task = both(spec)
+    assert not task.numeric
+    assert [task.code(name) for name in ("3", "x", "-1")] == [
+        domain.vocabulary.symbol_code(n) for n in ("3", "x", "-1")
+    ]
+    assert task.token_codes.tolist() == [task.code(name) for name in ("3", "x", "-1")]
+    compare(spec)
+
+
+def test_features_that_the_checker_does_not_know_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "spec.json"
+    for change in ({"version": 2}, {"domain": {"self_allowed": True}}):
+        path.write_text(json.dumps({**a_spec(), **change}))
+        with pytest.raises(Unreadable, match="version or self_allowed"):
+            read_task(path, 3, [0])
+
+
 def test_large_domains_are_counted_exactly_and_any_slice_is_listed() -> None:
     where = "count(tokens == 'a') != count(tokens == 'b')"
     _, task = both(a_spec(alphabet=["b", "a"], where=where, max_length=60, min_length=60))

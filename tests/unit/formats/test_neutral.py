@@ -146,9 +146,10 @@ def test_a_missing_tensor_is_refused(name: str, tmp_path: Path) -> None:
         read_network(tmp_path)
 
 
-def test_a_tensor_too_many_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ("layers.0.W_in", "layers.0.W_Z", "scale", "head.norm.weight"))
+def test_a_tensor_too_many_is_refused(name: str, tmp_path: Path) -> None:
     path = write_neutral(NETWORKS["attention only"], tmp_path) / "model.safetensors"
-    save_file({**load_file(path), "layers.0.W_in": np.ones((6, 2), np.float32)}, path)
+    save_file({**load_file(path), name: np.ones((6, 2), np.float32)}, path)
     with pytest.raises(CheckpointError):
         load_checkpoint(tmp_path)
     with pytest.raises(Unreadable):

@@ -187,6 +187,7 @@ def test_rows_that_repeat_are_said_and_harmless(tmp_path: Path) -> None:
     assert isinstance(checkpoint.model, TableModel)
     assert len(checkpoint.model.distinct) == 2
     assert "1 of them repeat another" in " ".join(checkpoint.evidence)
+    assert TableRows(tmp_path / "t.npz").find(np.array([[1]])).tolist() == [2]
 
 
 def test_inspection_says_what_it_is_and_what_the_spec_adds(tmp_path: Path) -> None:

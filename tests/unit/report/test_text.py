@@ -79,6 +79,22 @@ def test_no_other_status_is_apart_from_ties(status: str) -> None:
     assert apart_from_ties(msgspec.structs.replace(tied(), status=status)) is None
 
 
+@pytest.mark.parametrize(
+    ("disagree", "undecided", "sentence"),
+    [
+        (0, 5, "no difference found, and not every input was decided"),
+        (3, 5, "differences were found, and not every input was decided"),
+        (3, 0, "no program found is right on all inputs, or on all but 1 %: this comes closest"),
+    ],
+)
+def test_undecided_says_what_is_known(disagree: int, undecided: int, sentence: str) -> None:
+    report = tied(not_reached=1)
+    assert report.verdict is not None
+    verdict = msgspec.structs.replace(report.verdict, disagree=disagree, undecided=undecided)
+    text = plain(result_lines(msgspec.structs.replace(report, verdict=verdict)))
+    assert f"UNDECIDED  {sentence}" in text
+
+
 def test_an_upper_bound_is_called_one() -> None:
     report = full_report()
     assert report.task is not None

@@ -145,6 +145,21 @@ def test_planted_choices_are_proposed(seed: int, rows: tuple[int, int, int]) -> 
     assert best(planted, wanted) is not None
 
 
+@given(seed=SEEDS, rows=st.tuples(ROWS, ROWS), a=st.integers(60, 119), b=st.integers(60, 119))
+@settings(max_examples=8, deadline=None)
+def test_choices_by_a_comparison_of_any_two_integers_are_proposed(
+    seed: int, rows: tuple[int, int], a: int, b: int
+) -> None:
+    """Only the first 48 integers are compared ahead of the choice: these are not among them."""
+    planted = Planted.draw(seed, "position", n=120, high=40)
+    x, y = (planted.integers[k] for k in rows)
+    less = planted.integers[a] < planted.integers[b]
+    wanted = np.where(less, x, y)
+    differs = (x != y)[planted.mask]
+    assume(5 < (differs & less[planted.mask]).sum() < differs.sum() - 5)
+    assert best(planted, wanted) is not None
+
+
 def test_wrong_proposals_are_rare_enough_not_to_hide_the_right_one() -> None:
     planted = Planted.draw(3, "position")
     goal = planted.goal(planted.integers[5] + planted.integers[9])

@@ -16,7 +16,10 @@ from extract.network import Network
 from extract.progress import Silent
 from extract.verify import enumerate as enumeration
 from extract.verify.answer_table import AnswerTable
+from extract.verify.care import USUAL, CareStages
+from extract.verify.cells import CellFormat
 from extract.verify.enumerate import enumerate_model, method_for
+from extract.verify.sum_table import SumTable
 from tests.networks import random_network
 from tests.unit.verify.enumeration_cases import make_domain
 
@@ -45,8 +48,8 @@ def contents(table: AnswerTable) -> list[tuple[int, int, int, tuple[str, ...], l
 @pytest.fixture
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def set_blocks(n_bytes: int) -> None:
-        monkeypatch.setattr(enumeration, "_BLOCK_BYTES", n_bytes)
-        monkeypatch.setattr(enumeration, "REGION", 8)
+        monkeypatch.setattr("extract.verify.methods._BLOCK_BYTES", n_bytes)
+        monkeypatch.setattr("extract.verify.methods.REGION", 8)
         monkeypatch.setattr("extract.verify.answer_table.REGION", 8)
 
     return set_blocks
@@ -62,7 +65,6 @@ def test_small_blocks_change_nothing(
     whole = run(network, domain)
     tiny_blocks(1)
     assert contents(run(network, domain)) == contents(whole)
-    assert contents(run(network, domain, jobs=2)) == contents(whole)
     assert whole.n_evaluated == domain.size and whole.reason == ""
 
 
@@ -163,3 +165,36 @@ def test_progress_counts_inputs() -> None:
     enumerate_model(network, domain, progress=Watching())
     assert seen[-1] == (domain.size, domain.size)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+class Told:
+    """What a table writes of every rank."""
+
+    def __init__(self, size: int) -> None:
+        self.cells, self.margins = np.full(size, -1), np.full(size, np.nan)
+
+    def write(self, start: int, cells: Any, margins: Any, *_: Any) -> None:
+        self.rewrite(np.arange(start, start + len(margins)), cells, margins)
+
+    def rewrite(self, ranks: Any, cells: Any, margins: Any, *_: Any) -> None:
+        self.cells[ranks], self.margins[ranks] = cells[0], margins
+
+
+@pytest.mark.parametrize(("template", "at"), (("<s> {x} <e>", "last"), ("{x}", "last"), ("{x}", "first")))
+@pytest.mark.parametrize("where", ("count(tokens == 'a') == 2", "count(tokens == 'a') != count(tokens == 'b')"))
+def test_ranks_decided_again_by_halves_are_the_same_inputs(at: str, template: str, where: str) -> None:
+    """Strings part into halves of many kinds, so that where a right half begins depends on the left one."""
+    network, domain = world(
+        1, template=template, alphabet=("a", "b", "c"), promise={"where": where}, at=at, kind="argmax", max_length=6
+    )
+    form, graph, size = CellFormat.of(domain.readout, domain.vocabulary), domain.graph_at(6), domain.size_at(6)
+    assert graph is not None
+    stages = CareStages(network, domain.readout, ())(USUAL)
+    table = SumTable(stages, domain, form, graph, 6, 0, max_table_floats=1 << 20)
+    assert table.is_small
+    once, again = Told(size), Told(size)
+    table.decide(0, size, once, 17)  # type: ignore[arg-type]
+    for ranks in np.array_split(np.random.default_rng(0).permutation(size), 5):
+        table.decide_again(np.sort(ranks), again)  # type: ignore[arg-type]
+    assert len(set(once.margins.round(9).tolist())) > 2
+    assert (once.cells == again.cells).all() and np.allclose(once.margins, again.margins, rtol=1e-12)

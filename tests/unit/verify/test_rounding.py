@@ -169,3 +169,12 @@ def test_large_values_make_the_bound_infinite(arithmetic: Arithmetic) -> None:
     with np.errstate(all="ignore"):
         bounds = decided(huge, domain, (), dtype, fine=False).bounds
     assert np.isinf(bounds).all() == (arithmetic is FLOAT32)
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 99))
+def test_every_run_of_consecutive_values_has_its_own_extremes(group: int, n_runs: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=group * n_runs)
+    runs = [values[i : i + group] for i in range(0, len(values), group)]
+    assert list(group_max(values, group)) == [run.max() for run in runs]  # type: ignore[arg-type]
+    assert list(group_min(values, group)) == [run.min() for run in runs]  # type: ignore[arg-type]
+    assert (group_max(values, None), group_min(values, None)) == (values.max(), values.min())
