@@ -197,9 +197,10 @@ class Seen:
     def width(self, n_axes: int) -> int:
         return 1
 
-    def of(self, x: Form) -> Form:
+    def of(self, x: Form) -> tuple[Form, Any]:
         self.forms += [x.some(i) for i in range(len(x.centre))]
-        return Form(-np.ones((len(x.centre), 1)), np.zeros((len(x.centre), 1, 1)), np.zeros((len(x.centre), 1)))
+        none = np.zeros((len(x.centre), 1))
+        return Form(none - 1, none[..., None], none), none
 
 
 @pytest.mark.parametrize("layout", ("gpt2", "neutral"))
