@@ -339,7 +339,7 @@ class _Loop:
 
     def _compare_consensus(self) -> None:
         """Compare programs that are right on a few random inputs, where no program is right on nearly all of them."""
-        if self.budget_hit == "time" or self._is_settled() or self._has_good():
+        if not self.rounds or self.budget_hit == "time" or self._is_settled() or self._has_good():
             return
         self.progress.phase("search")
         programs, spent = consensus_programs(self.oracle, self.gate, self.budget, self.clock.is_over, seed=self.seed)

@@ -97,7 +97,9 @@ def padded_goals(gate: Gate) -> list[Padded]:
     letters = {int(domain.vocabulary.token_codes[token]) for token in domain.alphabet}
     found = []
     for index, state in enumerate(gate.states):
-        if state.goal.kind != "I" or state.goal.shape == "step":
+        goal = state.goal
+        # one symbol per input may be a default of what selects nothing: the bank watches for that
+        if goal.kind != "I" or goal.shape == "step" or (goal.shape == "whole" and goal.tag):
             continue
         codes = state.goal.distinct_codes()
         marks = [code for code in codes if code >= SYMBOL_BASE and code not in letters]

@@ -163,7 +163,7 @@ def test_a_model_wrong_on_many_inputs_still_gives_the_plain_program_as_the_best_
         is_wrong = len(codes) > 2 and sum((i + 3) * (c - codes[0] + 7) for i, c in enumerate(codes)) % 13 == 0
         return codes[:-1] if is_wrong else codes
 
-    best = solve(COPIES, function).candidates[0]
+    best = solve(COPIES, function, n_candidates=300_000, n_rounds=2).candidates[0]
     assert isinstance(best.verdict, Refuted)
     assert print_program(best.program) == (
         "output = first(select(indices, step, '=='), tokens)\noutput_length = length\n"

@@ -15,11 +15,13 @@ from extract.errors import DomainError
 from extract.network import Network
 from extract.progress import Silent
 from extract.verify import enumerate as enumeration
+from extract.verify import methods, trie_attention
 from extract.verify.answer_table import AnswerTable
-from extract.verify.care import USUAL, CareStages
+from extract.verify.care import CAREFUL, USUAL, CareStages
 from extract.verify.cells import CellFormat
 from extract.verify.enumerate import enumerate_model, method_for
 from extract.verify.sum_table import SumTable
+from extract.verify.trie_attention import Lineage
 from tests.networks import random_network
 from tests.unit.verify.enumeration_cases import make_domain
 
@@ -198,3 +200,36 @@ def test_ranks_decided_again_by_halves_are_the_same_inputs(at: str, template: st
         table.decide_again(np.sort(ranks), again)  # type: ignore[arg-type]
     assert len(set(once.margins.round(9).tolist())) > 2
     assert (once.cells == again.cells).all() and np.allclose(once.margins, again.margins, rtol=1e-12)
+
+
+@pytest.mark.parametrize("at", ("last", "every"))
+def test_fine_bounds_along_a_trie_are_those_of_plain_passes(
+    at: str, tiny_blocks: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a node attends to lies in the trunk, at its ancestors and at itself, and all of it counts in its spread."""
+    made, n_seen = trie_attention._spread, list[int]()
+
+    def held(layer: int, lineage: Lineage, value: Any, weights: Any, total: Any, heads: Any) -> Any:
+        above = [
+            np.take(level.values[layer], c, axis=1) for level, c in zip(lineage.levels, lineage.columns, strict=True)
+        ]
+        values = [np.broadcast_to(v[..., None], value.shape) for v in np.moveaxis(lineage.trunks[layer].values, 2, 0)]
+        values += [v.reshape(value.shape) for v in (*above, value)]
+        squares = [((v - heads) ** 2).sum(axis=1) * weights[:, i] for i, v in enumerate(values)]
+        found = made(layer, lineage, value, weights, total, heads)
+        assert np.allclose(found, np.sqrt((sum(squares) / total).max(axis=0)), atol=1e-7)
+        n_seen.append(len(above))
+        return found
+
+    monkeypatch.setattr(trie_attention, "_spread", held)
+    network, domain = world(2, alphabet=("a", "b", "c"), min_length=5, at=at)
+    monkeypatch.setattr(methods.Methods, "cares", lambda self: (CAREFUL,))
+    tiny_blocks(1 << 12)
+    tables = [run(network, domain)]
+    monkeypatch.setattr(enumeration, "method_for", lambda network, domain: "plain")
+    tables.append(run(network, domain))
+    assert max(n_seen) > 1
+    assert [table.methods[0].split(",")[0] for table in tables] == ["prefix trie", "plain"]
+    for one, other in zip(*(table.slabs for table in tables), strict=True):
+        assert one.digests == other.digests
+        assert (one.bounds > 0).all() and np.allclose(one.bounds, other.bounds, rtol=1e-6)
