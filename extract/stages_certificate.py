@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from extract.certificate_file import certificate_bytes, status_of
 from extract.check.check import CheckResult, check_certificate
 from extract.check.reader import Unreadable
 from extract.errors import BudgetError, CertificateError, SoundnessAlarm, UnconfirmedError
-from extract.outcome import Certificate, Counterexample, Tally
+from extract.outcome import BoxRegion, Certificate, Counterexample, Tally
 from extract.progress import Progress
 from extract.report.files import write_file
 from extract.report.report import CertificatePart
@@ -48,17 +50,20 @@ def certify(
 ) -> Certified:
     """Store a claim and have it checked independently before anybody sees it.
 
-    ``exceptions`` are the inputs that differ, in canonical order, as many as a certificate lists. Lengths whose boxes
-    the checker's own bounds do not confirm are left out of the claim: they are undecided.
+    ``exceptions`` are the inputs that differ, in canonical order, as many as a certificate lists. Boxes that the
+    checker's own bounds do not confirm are undecided, and what is left is claimed.
     Raises:  SoundnessAlarm with the checker's reasons if it does not accept the claim; BudgetError if it does not know
              how to check one that was not made by enumeration; UnconfirmedError if its own bounds are too loose for it.
     """
     progress.phase("check")
     data, found = _checked(subject, certificate, exceptions, progress)
-    if found.unproved and len(found.reasons) == len(found.unproved) + len(found.errors):
-        certificate = without_boxes(certificate, found.unproved)
+    for keeps_some in (True, False):  # what was confirmed among others is confirmed again; else its length goes
+        if not found.unproved or len(found.reasons) != len(found.unproved) + found.n_doubts:
+            break
+        confirmed = [(length, offset, rest if keeps_some else None) for length, offset, rest in found.unproved]
+        certificate = confirmed_boxes(certificate, confirmed)
         data, found = _checked(subject, certificate, exceptions, progress)
-    if found.errors and len(found.reasons) == len(found.errors):
+    if found.errors and found.is_doubt:
         # the larger of two bounds holds by both of them
         certificate = with_errors(certificate, found.errors)
         data, found = _checked(subject, certificate, exceptions, progress)
@@ -98,19 +103,31 @@ def _checked(
             raise BudgetError(f"undecided: the independent checker cannot follow the claim: {error.message}") from error
 
 
-def without_boxes(certificate: Certificate, pairs: tuple[tuple[int, int], ...]) -> Certificate:
-    """Return the claim with the boxes of some (length, offset) pairs undecided."""
-    kept = tuple(region for region in certificate.boxes if (region.length, region.offset) not in pairs)
-    lost = sum((region.tally for region in certificate.boxes if region not in kept), Tally())
+def confirmed_boxes(
+    certificate: Certificate, confirmed: Sequence[tuple[int, int, dict[str, Any] | None]]
+) -> Certificate:
+    """Return the claim with less decided at some (length, offset): what an entry says, or nothing where it is None."""
+    entries = {(length, offset): rest for length, offset, rest in confirmed}
+    kept: list[BoxRegion] = []
+    for region in certificate.boxes:
+        rest = entries.get((region.length, region.offset))
+        if rest is not None:
+            least = float("inf") if rest["min_margin"] is None else rest["min_margin"]
+            tally = Tally(int(rest["agree"]), int(rest["disagree"]), int(rest["undecided"]), least)
+            kept.append(replace(region, tally=tally, tree=rest["tree"]))
+        elif (region.length, region.offset) not in entries:
+            kept.append(region)
+    before = sum((region.tally for region in certificate.boxes), Tally())
+    left = sum((region.tally for region in kept), Tally())
     margins = [r.tally.min_margin for r in certificate.regions] + [r.tally.min_margin for r in kept]
-    before = certificate.tally
+    agree, disagree = before.agree - left.agree, before.disagree - left.disagree
     tally = Tally(
-        before.agree - lost.agree,
-        before.disagree - lost.disagree,
-        before.undecided + lost.agree + lost.disagree,
+        certificate.tally.agree - agree,
+        certificate.tally.disagree - disagree,
+        certificate.tally.undecided + agree + disagree,
         min(margins, default=float("inf")),
     )
-    return replace(certificate, tally=tally, boxes=kept)
+    return replace(certificate, tally=tally, boxes=tuple(kept))
 
 
 def with_errors(certificate: Certificate, errors: tuple[tuple[int, int, float], ...]) -> Certificate:

@@ -72,7 +72,9 @@ class Attended:
         nq, nk = np.linalg.norm(q[:, own], axis=1)[:, None] + 2 * eq[:, [own]], np.linalg.norm(k, axis=2) + 2 * ek
         by_query = np.linalg.norm(k @ layer.qkv[0].weight.swapaxes(1, 2), axis=2)
         by_key = np.linalg.norm(q[:, [own]] @ layer.qkv[1].weight.swapaxes(1, 2), axis=2)
-        drift = ez[own] * by_query + by_key * ez + slip[0] * nk + slip[1] * nq
+        local = [part.entries(forward, z, ez, made) for part, made in zip(layer.qkv, (q, k, v), strict=True)]
+        drift = ez[own] * by_query + by_key * ez + (local[0][:, [own]] * (np.abs(k) + ek[..., None])).sum(axis=2)
+        drift += (local[1] * (np.abs(q[:, [own]]) + eq[:, [own], None])).sum(axis=2)
         drift += forward.gamma(k.shape[2] + 3) * (nq * nk + forward.lost * d) + 3 * eq[:, [own]] * ek
         drift = 1.01 * abs(scale) * drift - forward.gamma(2) * scores + forward.gamma(len(cells) + 12)
         self.drift = drift.max(axis=1)
@@ -91,38 +93,66 @@ class Attended:
         self.far = self.far + self.far.mean(axis=1, keepdims=True)
         self.slip = off + e[own] + _gamma(d + by_head.shape[1] + 12) * (size + size.mean())
         self.base, self.length, self.size = base, length, float(np.linalg.norm(size))
-        self.start = self._start(
-            forward, v, ev, (layer.value_out * ez + layer.out * slip[2]).max(axis=1), float(e[own])
-        )
-        if max(nq.max(), nk.max()) >= LARGE:
-            self.start = Start(np.array(np.inf), *self.start[1:])
+        self.size_of = max(nq.max(), nk.max(), self.size, float(np.linalg.norm(v, axis=2).max() + 2 * ev.max()))
+        self._e, self._forward, self._n_seen = float(e[own]), forward, len(seen)
+        off_by = layer.value_out * ez + np.linalg.norm(local[2] @ np.abs(by_head), axis=2)
+        costs = self._costed(drift, v, layer.out * ev, off_by, by_head)
         n_letters, h = len(task.alphabet), w.n_heads
         self.weight, self.rest_weight = np.zeros((h, length, n_letters)), np.zeros(h)
         self.value, self.rest_value = np.zeros((h, length, n_letters, d)), np.zeros((h, d))
+        self.costs, self.rest_costs = np.zeros((h, length, n_letters, 3)), np.zeros((h, 3))
         for i, (p, a) in enumerate(cells):
             weighted = weights[:, i, None] * values[:, i]
             if a < 0:
                 self.rest_weight, self.rest_value = self.rest_weight + weights[:, i], self.rest_value + weighted
+                self.rest_costs += (weights[:, i] * costs[:, :, i]).T
             else:
+                self.costs[:, -1 - layout[p], a] += (weights[:, i] * costs[:, :, i]).T
                 self.weight[:, -1 - layout[p], a] += weights[:, i]
                 self.value[:, -1 - layout[p], a] += weighted
 
-    def _start(self, forward: Forward, v: Floats, ev: Floats, off: Floats, e: float) -> Start:
-        """Return what holds of residual vectors computed with the forward's own unit: the values' errors ``off`` after
-        the output matrix, how far their mean moves with the weights, and the rounding of sums and product."""
-        layer, d, n = forward.layers[0], len(self.base), v.shape[1]
-        long = np.linalg.norm(v, axis=2).max(axis=1) + 2 * ev.max(axis=1)
-        # moved by weights off by a share, a mean stays within that share of the distances from any one vector
-        middle = (v.max(axis=1, keepdims=True) + v.min(axis=1, keepdims=True)) / 2
-        apart = np.linalg.norm(v - middle, axis=2).max(axis=1) + 2 * ev.max(axis=1)
-        summed = forward.gamma(n + 12) * long * (1 + forward.lost * n)
-        error = e + (off + layer.out[:, 0] * (1.05 * self.drift * apart + summed)).sum() * 1.05
-        joined, constant = layer.sizes[0]
-        error += forward.gamma(d + len(layer.attn_proj[0]) + 6) * (np.linalg.norm(long) * joined + constant)
+    def _costed(self, drift: Floats, v: Floats, ev: Floats, off: Floats, by_head: Floats) -> Floats:
+        """Return what keys cost a mean in this arithmetic, by weight: drifts, how far these and the values' errors
+        move the mean, the values' distances from one vector; ``ev`` and ``off`` [head, key] bound values' errors after
+        the output matrix. Shape: [3, head, key].
+
+        A weight is off by at most e^t - 1 of itself where its drift is t: 1.03 t, and 1.05 times it, up to t = 0.04.
+        """
+        mixed = np.einsum("hnk,hkd->hnd", v, by_head)
+        away = np.linalg.norm(mixed - (mixed.max(axis=1, keepdims=True) + mixed.min(axis=1, keepdims=True)) / 2, axis=2)
+        away = away + 2 * ev
+        costs = np.stack([1.03 * drift, 1.03 * drift * away + 1.05 * off, away]) * _UP
+        self.costs_most = costs.max(axis=2)
+        self._joined = np.abs(v) @ np.abs(by_head) + ev[..., None], np.abs(mixed) + ev[..., None]
+        self.is_known = self.size_of < LARGE and bool((self.drift < 0.04).all())
+        return np.asarray(costs)
+
+    def start(self, strings: Slice | None = None, extent: tuple[Floats, Floats] | None = None) -> Start:
+        """Return what holds of residual vectors computed with the forward's own unit, over a slice whose sums of
+        weights are bounded, or over all strings: how far means move with their weights and values, and the rounding of
+        their sums and of the product."""
+        forward, d, n = self._forward, len(self.base), self._n_seen
+        layer, means = forward.layers[0], 1.0 * self.costs_most
+        for h in range(means.shape[1]):
+            if strings is None or extent is None:
+                break
+            found = self._quotient(strings, h, self.costs[h], self.rest_costs[h], extent[0][h], extent[1][h])
+            # the weights summed are within a hundredth of the real ones, which moves means by 1.01 / 0.99 at most
+            means[:, h] = np.minimum(means[:, h], 1.03 * found + 1e-90 * means[:, h])
+        moved, cost, away = means
+        error = self._e + ((cost + moved * away) / (1 - np.minimum(moved, 0.5))).sum() * _UP
+        # the mean's own sums, by shares of at most 1 + ``mixing`` in all; then a product whose partial sums are of its
+        # positive or of its negative terms
+        tiny, mixing = forward.lost * forward.unit, forward.gamma(2 * n + 14)
+        constant, rows = np.abs(layer.attn_proj[1]), len(layer.attn_proj[0])
+        size, made = ((1 + mixing) * part.max(axis=1).sum(axis=0) + constant for part in self._joined)
+        error += (mixing + n * tiny) * np.linalg.norm(size)
+        error += np.linalg.norm(forward.summed(rows + 1, size, made + mixing * size))
+        error += tiny * (rows * d + n * np.abs(layer.attn_proj[0]).sum())
         error += 1.01 * forward.unit * (self.size + error + forward.lost * d)
-        is_small = (self.drift < 0.01).all() and max(self.size, long.max()) < LARGE
         missing = self.size if forward.weights.norm_eps > 0 else 0.0
-        return Start(np.array(error if is_small else np.inf), np.array(self.size), np.array(missing))
+        is_known = self.is_known and (moved < 0.1).all()
+        return Start(np.array(error if is_known else np.inf), np.array(self.size), np.array(missing))
 
     def rows(self, strings: Ints) -> Floats:
         """Return the residual vectors of strings, about. Shapes: [string, position], [string, d_model]."""
@@ -177,14 +207,7 @@ class Attended:
             term = self.value[h] @ directions - self.weight[h][..., None] * offset
             rest = self.rest_value[h] @ directions - self.rest_weight[h] * offset
             parts.append((term, rest))
-            # sum(part) / sum(weight) <= t + sum(part - t weight) / sum(weight), for any t
-            bound = np.zeros(n)
-            for _ in range(1 if most[h] < 1.001 * least[h] else 5):
-                left = self._sum(strings, term - self.weight[h][..., None] * bound, rest - self.rest_weight[h] * bound)
-                left = left + _gamma(6) * np.abs(bound) * most[h]
-                tried = bound + np.where(left > 0, left / least[h], left / most[h]) * (1 + 1e-14 * np.sign(left))
-                bound = tried if not bound.any() else np.minimum(bound, tried)
-            apart = apart + bound
+            apart = apart + self._quotient(strings, h, term, rest, least[h], most[h])
         if len(parts) == 1:
             return apart
         half = (least + most) / 2
@@ -198,6 +221,18 @@ class Attended:
             size = np.abs(term).max(axis=1).sum(axis=0) + np.abs(rest)
             joint = joint + 1e-14 * (np.abs(top) + np.abs(bottom)) * high / low + _gamma(len(parts) + 4) * size / w
         return np.minimum(apart, joint)
+
+    def _quotient(self, strings: Slice, h: int, term: Floats, rest: Floats, least: float, most: float) -> Floats:
+        """Return upper bounds of the means of terms that hold their weights already. Shapes: [position, letter, form],
+        [form]; [form]."""
+        bound = np.zeros(len(rest))
+        for _ in range(1 if most < 1.001 * least else 5):
+            # sum(part) / sum(weight) <= t + sum(part - t weight) / sum(weight), for any t
+            left = self._sum(strings, term - self.weight[h][..., None] * bound, rest - self.rest_weight[h] * bound)
+            left = left + _gamma(6) * np.abs(bound) * most
+            tried = bound + np.where(left > 0, left / least, left / most) * (1 + 1e-14 * np.sign(left))
+            bound = tried if not bound.any() else np.minimum(bound, tried)
+        return bound
 
     def _sum(self, strings: Slice, terms: Floats, rest: Floats) -> Floats:
         size = np.abs(terms).max(axis=1).sum(axis=0) + np.abs(rest)

@@ -22,7 +22,6 @@ from extract.check.margins import Margins, decisions
 from extract.check.memory import Remembering
 from extract.check.program import Lets
 from extract.check.reader import Unreadable
-from extract.check.single import Start
 from extract.check.slices import Slice, answering, whole_slice
 from extract.check.spec import Task
 from extract.check.sums import CellRanges, Divided
@@ -42,17 +41,19 @@ def is_bounded(task: Task, weights: Weights) -> bool:
 
 class BoxCheck:
     """One entry of a certificate's boxes: ``reasons`` say what is wrong, ``unproved`` which leaves our bounds do not
-    confirm though nothing speaks against them."""
+    confirm though nothing speaks against them; ``rest`` is then the entry with these undecided, None if no input is
+    left."""
 
     def __init__(self, task: Task, model: Model, lets: Lets, entry: dict[str, Any], reasons: list[str]) -> None:
         self.task, self.model, self.entry, self.reasons = task, model, entry, reasons
         self.length, self.offset = entry["length"], entry["offset"]
         self.place = f"boxes of length {self.length}, offset {self.offset}"
         self.sums, self.least, self.n_leaves, self.unproved = [0, 0, 0], math.inf, 0, list[str]()
+        self.kept, self.refused, self.rest = math.inf, list[tuple[Slice, int, int]](), dict[str, Any]() or None
         #: The largest error of single precision by our own bounds, where leaves are decided.
         self.error = 0.0
         self.margins: dict[tuple[int, ...], Margins] = {}
-        self.attended: dict[int, tuple[Attended, Start | None]] = {}
+        self.attended: dict[int, tuple[Attended, Attended | None]] = {}
         self.layered: Layered | None = None
         self.directions: list[Floats] = []
         forward = model.forward
@@ -74,8 +75,9 @@ class BoxCheck:
         whole = whole_slice(self.task, self.program, self.length)
         if whole is None:
             raise Unreadable(f"{self.place}: the length has no input")
-        self.node(json.loads(self.entry["tree"]), whole, None, 0)
-        n_inside = self.witnesses(whole)
+        tree = json.loads(self.entry["tree"])
+        self.node(tree, whole, None, 0)
+        n_inside, n_lost = self.witnesses(whole)
         self.sums = [self.sums[0], self.sums[1] + n_inside, self.sums[2] - n_inside]
         stated = [int(self.entry[name]) for name in ("agree", "disagree", "undecided")]
         self.reject(stated == self.sums, f"its counts are {stated}, the leaves say {self.sums}")
@@ -87,6 +89,20 @@ class BoxCheck:
             self.error = max([self.error, *(margins.worst for margins in self.margins.values())])
             stated = self.entry["error_bound"]
             self.reject(type(stated) is float and 0 <= stated < math.inf, f"its error bound {stated!r} is no number")
+        if self.unproved:
+            self.rest = self.confirmed(tree, n_lost)
+
+    def confirmed(self, tree: list[Any], n_lost: int) -> dict[str, Any] | None:
+        """Return the entry with the leaves open that our bounds do not confirm, ``n_lost`` witnesses in them; None if
+        that decides nothing."""
+        lost = [sum(size for _, side, size in self.refused if side == at) for at in (0, 1)]
+        agree, differ = self.sums[0] - lost[0], self.sums[1] - lost[1] + n_lost
+        if agree + differ == 0:
+            return None
+        counts = {"agree": agree, "disagree": differ, "undecided": sum(self.sums) - agree - differ}
+        text = json.dumps(tree, separators=(",", ":"), ensure_ascii=True)
+        least = self.kept if self.kept < math.inf else None
+        return {**self.entry, **{name: str(n) for name, n in counts.items()}, "tree": text, "min_margin": least}
 
     def node(self, node: list[Any], part: Slice, said: list[int] | None, depth: int) -> None:
         """Check a node of the tree: a leaf, or a split with all its children."""
@@ -130,9 +146,12 @@ class BoxCheck:
                 self.node(child, inside, said, depth + 1)
                 continue
             self.n_leaves, size, cells = self.n_leaves + 1, made.size(side), np.flatnonzero(made.sides == side)
-            self.reject(child[:2] == ["b", str(size)] and len(child) == 4, f"leaf {self.n_leaves} holds {size} inputs")
-            margins = self._margins([self.code(cell) for cell in child[3]])
-            bounded = partial(ranges.bounded, cells, margins) if ranges is not None else lambda: False
+            is_open = child == ["o", str(size)]
+            fits_size = is_open or (child[:2] == ["b", str(size)] and len(child) == 4)
+            self.reject(fits_size, f"leaf {self.n_leaves} holds {size} inputs")
+            bounded: Callable[[], bool] = bool  # no, unless there are ranges
+            if ranges is not None and not is_open:
+                bounded = partial(ranges.bounded, cells, self._margins([self.code(cell) for cell in child[3]]))
             self.leaf(child, inside, said, size, bounded)
         self.directions = before
 
@@ -198,10 +217,15 @@ class BoxCheck:
         cells, margin, bound, _ = self.model.answers(drawn, self.offset, drawn)
         fits = bool((cells == answer).all() and least <= float((margin + 2 * bound).min()))
         self.reject(fits, f"leaf {self.n_leaves} holds inputs of another answer or of a smaller margin")
+        side = 0 if answer == said else 1
+        self.sums[side] += size
+        self.least = min(self.least, least)
         if fits and not (bounded or partial(self.bounded, part, answer, *node[4:]))():
             self.unproved.append(f"{self.place}, leaf {self.n_leaves}")
-        self.sums[0 if answer == said else 1] += size
-        self.least = min(self.least, least)
+            self.refused.append((part, side, size))
+            node[:] = ["o", str(size)]
+        else:
+            self.kept = min(self.kept, least)
 
     def listed(self, node: list[Any], part: Slice, said: list[int], size: int) -> None:
         """Evaluate every input of a leaf again."""
@@ -231,11 +255,13 @@ class BoxCheck:
         fits = (type(node[4]) is float and 0 < node[4] <= least + 1e-6 * least) if has_margin else node[4] is None
         self.reject(fits, f"leaf {self.n_leaves} has the least margin {least}, not {node[4]}")
         self.sums = [self.sums[0] + node[2], self.sums[1] + node[3], self.sums[2] + size - node[2] - node[3]]
-        self.least = min(self.least, node[4] if has_margin else math.inf)
+        least = node[4] if has_margin else math.inf
+        self.least, self.kept = min(self.least, least), min(self.kept, least)
 
-    def witnesses(self, whole: Slice) -> int:
-        """Replay the inputs said to differ; return how many of them no leaf counts."""
-        rows, n_inside = [[self.letter(name) for name in names] for names in self.entry["witnesses"]], 0
+    def witnesses(self, whole: Slice) -> tuple[int, int]:
+        """Replay the inputs said to differ; return how many of them no leaf counts, and how many are in leaves that our
+        bounds do not confirm."""
+        rows, n_inside, n_lost = [[self.letter(name) for name in names] for names in self.entry["witnesses"]], 0, 0
         self.reject(len({tuple(row) for row in rows}) == len(rows), "an input is listed twice")
         for row in rows:
             if len(row) != self.length or not whole.holds(row):
@@ -249,7 +275,8 @@ class BoxCheck:
             differs = (cells[0] != whole.labels[state]).any() and margin[0] > bound[0]
             self.reject(bool(differs), "a witness does not differ")
             n_inside += sum(part.holds(row) for part in self.open)
-        return n_inside
+            n_lost += sum(part.holds(row) for part, *_ in self.refused)
+        return n_inside, n_lost
 
     def bounded(self, part: Slice, answer: list[int], memory: list[Any] | None = None) -> bool:
         """Say whether our own bounds make every margin of an answer positive on a slice.
@@ -289,18 +316,19 @@ class BoxCheck:
             except Unreadable:
                 return False
 
-    def _attended(self, letter: int) -> tuple[Attended, Start | None]:
+    def _attended(self, letter: int) -> tuple[Attended, Attended | None]:
         if letter not in self.attended:
             place = (self.length, self.offset, self.read, letter)
-            start = None if self._single is None else Attended(self.task, self._single, *place).start
-            self.attended[letter] = Attended(self.task, self._forward, *place), start
+            single = None if self._single is None else Attended(self.task, self._single, *place)
+            self.attended[letter] = Attended(self.task, self._forward, *place), single
         return self.attended[letter]
 
     def _bounded(self, part: Slice, letter: int, answer: list[int]) -> bool:
-        attended, start = self._attended(letter)
+        attended, single = self._attended(letter)
         with np.errstate(all="ignore"):
             try:
                 found = attended.over(part)
             except Unreadable:
                 return False
+            start = None if single is None else single.start(part, (found.least, found.most))
             return self._margins(answer).least(*found[:6], _PIECES, start) > 0

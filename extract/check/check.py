@@ -43,7 +43,7 @@ class CheckResult:
     """What the check found: ``reasons`` is empty exactly if the certificate is accepted; ``coverage`` is a sentence.
 
     ``n_reevaluated`` counts inputs in the regions; ``regions`` those regions whose digest was computed again;
-    ``unproved`` are lengths and offsets whose boxes our own bounds do not confirm, a reason each among the others;
+    ``unproved`` are (length, offset, the entry confirmed) of boxes our own bounds do not all confirm, a reason each;
     ``n_doubts`` counts the reasons that say no more than that our own rounding bound is above a margin; ``errors`` are
     (length, offset, error) of boxes whose error in single precision is above the one stated, a reason each there.
     """
@@ -53,7 +53,7 @@ class CheckResult:
     coverage: str
     n_reevaluated: int = 0
     regions: int = 0
-    unproved: tuple[tuple[int, int], ...] = ()
+    unproved: tuple[tuple[int, int, dict[str, Any] | None], ...] = ()
     n_doubts: int = 0
     errors: tuple[tuple[int, int, float], ...] = ()
 
@@ -143,7 +143,7 @@ class _Check:
         self.boxes: list[dict[str, Any]] = cert.get("boxes", [])
         fits = not self.boxes or (isinstance(source, Weights) and is_bounded(self.task, source))
         _require(fits, "boxes: bounds are for one layer, or two with norms and an MLP, one choice or labels")
-        self.unproved: list[tuple[int, int]] = []
+        self.unproved: list[tuple[int, int, dict[str, Any] | None]] = []
         self.errors: list[tuple[int, int, float]] = []
         self.n_differ = self.n_leaves = 0
         self.listed: list[tuple[int, int, int]] = []
@@ -201,21 +201,21 @@ class _Check:
 
     def box(self, entry: dict[str, Any]) -> None:
         """Check a length decided box by box again; what we cannot confirm is unproved, and no reason to think worse."""
-        n_before, unproved = len(self.reasons), ""
+        n_before, unproved, rest = len(self.reasons), "", None
         if not isinstance(self.model, Model):
             raise Unreadable("boxes speak of a network, and this is a table")
         try:
             check = BoxCheck(self.task, self.model, self.lets, entry, self.reasons)
             check.run()
             self.n_leaves += check.n_leaves
-            unproved = ", ".join(check.unproved[:3])
+            unproved, rest = ", ".join(check.unproved[:3]), check.rest
             if not unproved and len(self.reasons) == n_before and check.error > entry.get("error_bound", math.inf):
                 self.errors.append((entry["length"], entry["offset"], check.error))
                 self.doubt(f"{check.place}: their error by our own bounds is {check.error}, above the one stated")
         except Unreadable as error:
             unproved = str(error)
         if unproved and len(self.reasons) == n_before:
-            self.unproved.append((entry["length"], entry["offset"]))
+            self.unproved.append((entry["length"], entry["offset"], rest))
             self.reject(False, f"boxes of length {entry['length']}: not confirmed by our own bounds: {unproved}")
 
     def separable(self, progress: Any) -> CheckResult:

@@ -65,15 +65,25 @@ class Linear:
         self.weight = norm[0][:, None] * part
         self.bias = (norm[1] @ part)[:, None, :] + bias
         self.gain = _spectral(self.weight)[:, None]
+        self._shifts = (np.abs(norm[1]) @ np.abs(part))[:, None, :]
+        self._sizes = self._shifts + np.abs(bias)
         constant = np.linalg.norm((np.abs(norm[1]) @ np.abs(part))[:, None, :] + np.abs(bias), axis=-1)
-        self._faded = lost * part.size
+        self._faded, self._widest = lost * part.size, 2 + float(np.abs(part).max(initial=0.0))
         self.absolute = _spectral(np.abs(self.weight))[:, None] + self._faded
-        self._constant = constant + lost * part.size * (2 + float(np.abs(part).max(initial=0.0)))
+        self._constant = constant + self._faded * self._widest
 
     def local(self, size: Any, terms: Any = None) -> Floats:
         """Return the rounding error per gamma for z of at most a norm; ``terms`` bounds the norm of |z| @ |weight|, if
         that is known. Shape: [group, 1]."""
         return np.asarray((size * self.absolute if terms is None else terms + size * self._faded) + self._constant)
+
+    def entries(self, forward: Forward, z: Floats, ez: Floats, made: Floats) -> Floats:
+        """Return the rounding errors of every entry, for z of these errors. Shapes: [group, node, width]."""
+        n, known = self.weight.shape[1], np.abs(z) + ez[:, None]
+        size, off = known @ np.abs(self.weight) + self._sizes, (self.gain * ez)[..., None]
+        error = forward.summed(n + 1, size, np.abs(made) + off) + forward.gamma(n + 5) * self._shifts
+        faded = forward.unit * self._faded * (self._widest + known.max())
+        return np.asarray(_SLACK * (error + forward.gamma(4) * size + faded))
 
     def __call__(self, z: Floats) -> Floats:
         """Return [group, node, width]."""
@@ -156,6 +166,13 @@ class Forward:
     def gamma(self, n: float) -> float:
         """Return the relative error of n roundings."""
         return _SLACK * n * self.unit / (1 - n * self.unit)
+
+    def summed(self, n: int, size: Floats, made: Floats) -> Floats:
+        """Return the rounding of sums of n terms in any order, from their sums of absolute values and of values.
+
+        A partial sum is at most that of the positive terms or of the negative ones: half of one sum and the other.
+        """
+        return np.asarray(_SLACK * n * self.unit * ((size + np.minimum(made, size)) / 2 + self.gamma(n + 8) * size))
 
     def size(self, z: Floats, ez: Floats) -> float:
         """Return the largest norm of what a linear map is applied to."""

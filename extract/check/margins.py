@@ -62,14 +62,35 @@ class Margins:
             y = centred(y)
             inverse = inverse_deviation(y, self.eps)
             raw = product(linear(y, matrix, np.zeros(len(shift)), sizes, np.zeros(len(shift))), inverse)
-            made = Form(raw.centre + shift, raw.noise, (raw.radius + slips + _gamma(2) * np.abs(shift)) * _UP)
+            made = Form(
+                raw.centre + shift, raw.noise, (raw.radius + slips + _gamma(2) * np.abs(shift)) * _UP, raw.balls
+            )
         if self.single is None:
             return made, np.zeros_like(made.radius)
         if start is None:
             raise ValueError("nothing is known of vectors in single precision")
         at = after_mlp(self.single, len(self.single.layers) - 1, start, steps)
         moved = margin_errors(self.single, at, inverse, (matrix, sizes, self.made_of))
-        return Form(made.centre, made.noise, (made.radius + moved) * _UP), moved
+        return Form(made.centre, made.noise, (made.radius + moved) * _UP, made.balls), moved
+
+    def nearer(self, x: Form, start: Start | None) -> tuple[Form, Floats]:
+        """Return the better of both ways for one form."""
+        found, moved = self.of(x, start)
+        least = (found.centre - found.reach()).min()
+        if start is None or least > 0 or not np.isfinite(start.error):
+            return found, moved
+        other, error = self.about(x, start)
+        return (other, error) if (other.centre - other.reach()).min() > least else (found, moved)
+
+    def about(self, x: Form, start: Start) -> tuple[Form, Floats]:
+        """Return the same for one form, the error that ``start`` tells a ball about the vectors: it is carried on in
+        every direction as far as that one goes."""
+        ball = start.error * np.eye(len(x.centre))[None]
+        near = Start(np.zeros(()), start.size + start.error, start.missing)
+        other, rest = self.of(x._replace(balls=ball), near)
+        # what is not linear in the symbols of x differs by twice its bound at most
+        apart = 2 * (other.reach() - np.abs(other.noise[:, : x.noise.shape[1]]).sum(axis=1))
+        return other, np.asarray((rest + apart) * _UP)
 
     def least(
         self, centre: Floats, axes: Floats, low: Floats, high: Floats, slip: Floats, below: Callable[[Floats], Floats],
@@ -109,7 +130,7 @@ class Margins:
         half = half * (1 + 1e-14) + 1e-14 * np.abs(middle)
         rounding = _gamma(len(half) + 6) * (np.abs(centre) + np.abs(axes) @ (np.abs(middle) + half))
         with np.errstate(all="ignore"):
-            found, error = self.of(Form(centre + axes @ middle, axes * half, (slip + rounding) * _UP), start)
+            found, error = self.nearer(Form(centre + axes @ middle, axes * half, (slip + rounding) * _UP), start)
             least = (found.centre - found.reach()) - _gamma(4) * (np.abs(found.centre) + found.reach())
         if not np.isfinite(least).all():
             return -math.inf, math.inf
@@ -133,7 +154,7 @@ def _folded(x: Form, n_first: int) -> Form:
     order = np.argsort(weights, kind="stable")
     small = order[np.cumsum(weights[order]) <= 0.01 * whole]
     radius = x.radius + np.abs(x.noise[:, small]).sum(axis=1)
-    return Form(x.centre, np.delete(x.noise, small, axis=1), radius * _UP)
+    return Form(x.centre, np.delete(x.noise, small, axis=1), radius * _UP, x.balls)
 
 
 def decisions(task: Task, weights: Weights, answer: Sequence[int]) -> tuple[Floats, Floats, Floats]:

@@ -193,7 +193,7 @@ class _Tables:
         with np.errstate(all="ignore"):
             if variant not in self._starts:
                 letter = -1 if self.query is None else variant
-                self._starts[variant] = Attended(task, single, *self.place, letter).start
+                self._starts[variant] = Attended(task, single, *self.place, letter).start()
             columns, sizes, shift = decisions(task, single.weights, cells)
             made_of = np.abs(shift) + 2 * np.abs(single.weights.b_U).max(initial=0.0)
             found = margin_errors(single, self._starts[variant], None, (columns.T, sizes.T, made_of))

@@ -2,6 +2,7 @@
 
 A form (centre, noise, radius) holds all x with |x - centre - noise @ e| <= radius for an e in [-1, 1]^k. Every step
 returns a form that holds the real function of all that its argument holds, its own rounding added to the radius.
+Balls beside are matrices applied to vectors of norm at most 1, each to its own, and added.
 """
 
 from __future__ import annotations
@@ -21,25 +22,31 @@ _N_POINTS = 25
 
 
 class Form(NamedTuple):
-    """Shapes: ``centre``, ``radius`` [..., n], ``noise`` [..., n, symbol]; leading axes hold forms side by side."""
+    """Shapes: ``centre``, ``radius`` [..., n], ``noise`` [..., n, symbol]; leading axes hold forms side by side.
+    ``balls`` [ball, n, m] are for one form alone, None if there are none."""
 
     centre: Floats
     noise: Floats
     radius: Floats
+    balls: Floats | None = None
 
     def reach(self) -> Floats:
         """Return how far each coordinate can be from its centre."""
-        return np.asarray((np.abs(self.noise).sum(axis=-1) + self.radius) * _UP)
+        far = np.abs(self.noise).sum(axis=-1) + self.radius
+        return np.asarray((far if self.balls is None else far + np.linalg.norm(self.balls, axis=2).sum(axis=0)) * _UP)
 
     def some(self, which: Any) -> Form:
         """Return some of the forms that stand side by side, or of their coordinates."""
+        if self.balls is not None:
+            raise ValueError("forms side by side have no balls")
         return Form(self.centre[which], self.noise[which], self.radius[which])
 
     def folded(self, n: int) -> Form:
         """Return the form with all symbols but the n largest in the radius."""
         order = np.argsort(-(self.noise**2).sum(axis=-2), axis=-1, kind="stable")[..., None, :]
         noise = np.take_along_axis(self.noise, order, axis=-1)
-        return Form(self.centre, noise[..., :n], (self.radius + np.abs(noise[..., n:]).sum(axis=-1)) * _UP)
+        radius = (self.radius + np.abs(noise[..., n:]).sum(axis=-1)) * _UP
+        return Form(self.centre, noise[..., :n], radius, self.balls)
 
 
 def _gamma(n: int) -> float:
@@ -50,15 +57,18 @@ def linear(x: Form, matrix: Floats, shift: Floats, sizes: Floats, slips: Floats)
     """Return ``matrix @ x + shift``; ``sizes`` bound what each entry was computed from, ``slips`` the shift's error."""
     whole = (np.abs(x.centre) + x.reach()) @ sizes.T
     radius = x.radius @ np.abs(matrix).T + slips + _gamma(matrix.shape[1] + 12) * (whole + np.abs(shift)) + _TINY
-    return Form(x.centre @ matrix.T + shift, matrix @ x.noise, radius * _UP)
+    balls = None if x.balls is None else matrix @ x.balls
+    return Form(x.centre @ matrix.T + shift, matrix @ x.noise, radius * _UP, balls)
 
 
 def total(x: Form, y: Form) -> Form:
-    """Return the sum; the symbols of ``x`` are the first ones of ``y``."""
-    noise = y.noise.copy()
+    """Return the sum; the symbols and balls of ``x`` are the first ones of ``y``."""
+    noise, balls = y.noise.copy(), x.balls if y.balls is None else y.balls.copy()
+    if balls is not None and x.balls is not None and y.balls is not None:
+        balls[: len(x.balls)] += x.balls
     noise[..., : x.noise.shape[-1]] += x.noise
     size = np.abs(x.centre) + np.abs(y.centre) + x.reach() + y.reach()
-    return Form(x.centre + y.centre, noise, (x.radius + y.radius + _gamma(2) * size) * _UP)
+    return Form(x.centre + y.centre, noise, (x.radius + y.radius + _gamma(2) * size) * _UP, balls)
 
 
 def _mean(x: Floats) -> Floats:
@@ -69,7 +79,8 @@ def centred(x: Form) -> Form:
     """Return the form less its coordinates' mean."""
     size = np.abs(x.centre) + x.reach()
     radius = x.radius + _mean(x.radius) + _gamma(x.centre.shape[-1] + 6) * (size + _mean(size))
-    return Form(x.centre - _mean(x.centre), x.noise - x.noise.mean(axis=-2, keepdims=True), radius * _UP)
+    balls = None if x.balls is None else x.balls - x.balls.mean(axis=1, keepdims=True)
+    return Form(x.centre - _mean(x.centre), x.noise - x.noise.mean(axis=-2, keepdims=True), radius * _UP, balls)
 
 
 def inverse_deviation(x: Form, eps: float) -> Form:
@@ -81,11 +92,20 @@ def inverse_deviation(x: Form, eps: float) -> Form:
     if x.noise.shape[-1] <= 4 * n:
         gram = np.abs(np.swapaxes(x.noise, -1, -2) @ x.noise).sum(axis=(-1, -2))
         most = np.minimum(most, gram * _UP + _gamma(n + 4) * most)
+    if x.balls is not None:
+        # the norm of a matrix is at most its Frobenius norm, and the root of the largest row sum of its Gram matrix,
+        # whose entries are off by less than whole * gamma(n + 4); |noise @ e + balls| is at most the sum of the norms
+        whole = (x.balls**2).sum(axis=(1, 2)) * _UP
+        grams = np.abs(x.balls.swapaxes(1, 2) @ x.balls).sum(axis=2).max(axis=1)
+        grams = grams + _gamma(n + 4) * x.balls.shape[2] * whole
+        most = (np.sqrt(most) + np.sqrt(np.minimum(whole, grams) * _UP).sum()) ** 2 * _UP
     middle = ((x.centre * x.centre).sum(axis=-1) + most / 2) / n + eps
     slopes = (2 / n) * (x.centre[..., None, :] @ x.noise)
     error = (most / 2 + 2 * (x.radius * size).sum(axis=-1) + (x.radius * x.radius).sum(axis=-1)) / n * _UP
     error = error + _gamma(n + 12) * (4 * (size * size).sum(axis=-1) / n + eps + most / n) + _TINY
-    reach = (np.abs(slopes).sum(axis=(-1, -2)) + error) * _UP
+    turned = None if x.balls is None else (2 / n) * (x.centre @ x.balls)
+    away = 0.0 if turned is None else np.linalg.norm(turned, axis=1).sum()
+    reach = (np.abs(slopes).sum(axis=(-1, -2)) + away + error) * _UP
     floor = eps * (1 - 1e-12) + (np.maximum(np.abs(x.centre) - x.reach(), 0.0) ** 2).sum(axis=-1) / n * (1 - 1e-9)
     low, high = np.maximum((middle - reach) * (1 - 1e-14), floor), (middle + reach) * (1 + 1e-14)
     known = (low > 0) & (low <= high) & np.isfinite(high)
@@ -100,7 +120,7 @@ def inverse_deviation(x: Form, eps: float) -> Form:
     radius = np.where(known, radius + _gamma(8) * -slope * (np.abs(middle) + reach), np.inf)
     centre = np.where(known, slope * middle + (top + bottom) / 2, 0.0)
     noise = np.where(known[..., None, None], slope[..., None, None] * slopes, 0.0)
-    return Form(centre[..., None], noise, radius[..., None])
+    return Form(centre[..., None], noise, radius[..., None], None if turned is None else (slope * turned)[:, None])
 
 
 def product(x: Form, factor: Form) -> Form:
@@ -112,7 +132,13 @@ def product(x: Form, factor: Form) -> Form:
     noise = np.concatenate([first, (x.centre * factor.radius)[..., None], x.noise * rest[..., None]], axis=-1)
     size = (np.abs(x.centre) + x.reach()) * (np.abs(f) + rest)
     radius = x.radius * (np.abs(f) + rest) + _gamma(12) * size + _TINY
-    return Form(x.centre * f, noise, radius * _UP)
+    balls = x.balls
+    if balls is not None:  # a ball times the factor's rest is a ball of its own; the factor's are those of x
+        first = f[..., None] * balls + (0.0 if factor.balls is None else x.centre[:, None] * factor.balls)
+        balls = np.concatenate([first, balls * rest[..., None]])
+    elif factor.balls is not None:
+        raise ValueError("a factor's balls are those of what it multiplies")
+    return Form(x.centre * f, noise, radius * _UP, balls)
 
 
 def normalised(x: Form, eps: float) -> tuple[Form, Form]:
@@ -142,7 +168,8 @@ def activated(x: Form, forward: Forward) -> Form:
     error = (gap + 64 * DOUBLE * size * (1 + np.abs(slope)) + (top - bottom) / 2) * _UP + _TINY
     radius = np.abs(slope) * x.radius + _gamma(8) * (np.abs(slope) * (np.abs(x.centre) + reach) + np.abs(top + bottom))
     noise = np.concatenate([slope[..., None] * x.noise, error[..., None] * np.eye(low.shape[-1])], axis=-1)
-    return Form(slope * x.centre + (top + bottom) / 2, noise, radius * _UP)
+    balls = None if x.balls is None else slope[:, None] * x.balls
+    return Form(slope * x.centre + (top + bottom) / 2, noise, radius * _UP, balls)
 
 
 class Steps(NamedTuple):

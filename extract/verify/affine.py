@@ -3,6 +3,8 @@
 A form stands for all vectors x with |x - centre - noise @ e| <= radius, elementwise, for some e in [-1, 1]^k. What an
 operation cannot keep linear becomes a noise symbol, so that it is not counted once per coordinate. Each result
 contains the real function of everything its arguments contain. Assumes: float64 with round-to-nearest.
+
+A form may have balls beside: matrices that are applied to vectors of norm at most 1, one each, and added.
 """
 
 from __future__ import annotations
@@ -49,18 +51,25 @@ class Map:
 class Affine:
     """One form, or an array of forms along leading axes that every operation keeps.
 
-    Shapes: ``centre`` [..., n], ``noise`` [..., n, symbol], ``radius`` [..., n] without negative entries.
+    Shapes: ``centre`` [..., n], ``noise`` [..., n, symbol], ``radius`` [..., n] without negative entries; ``balls``
+    [..., n, ball, m], None if there are none.
     """
 
     centre: Floats
     noise: Floats
     radius: Floats
+    balls: Floats | None = None
 
     @property
     def spread(self) -> Floats:
-        """How far the noise alone moves each coordinate. Shape: [..., n]."""
-        spread: Floats = np.abs(self.noise).sum(axis=-1) * _SLACK
-        return spread
+        """How far the noise and the balls alone move each coordinate. Shape: [..., n]."""
+        spread: Floats = np.abs(self.noise).sum(axis=-1) + _lengths(self.balls)
+        return spread * _SLACK
+
+    def with_ball(self, size: Floats) -> Affine:
+        """Return the form with a ball of a radius about each of its vectors; it has none yet. Shape: ``size`` [...]."""
+        ball = np.broadcast_to(np.eye(self.centre.shape[-1])[:, None], (*self.centre.shape, 1, self.centre.shape[-1]))
+        return Affine(self.centre, self.noise, self.radius, ball * np.asarray(size)[..., None, None, None])
 
     @property
     def reach(self) -> Floats:
@@ -69,14 +78,20 @@ class Affine:
 
     def __getitem__(self, which: Any) -> Affine:
         """Return some of an array of forms."""
-        return Affine(self.centre[which], self.noise[which], self.radius[which])
+        balls = None if self.balls is None else self.balls[which]
+        return Affine(self.centre[which], self.noise[which], self.radius[which], balls)
 
     def mapped(self, by: Map) -> Affine:
         """Return the image under a linear map."""
         size = (np.abs(self.centre) + self.spread + self.radius) @ by.sizes.T
         rounding = gamma(by.matrix.shape[1] + by.roundings + 3) * (size + np.abs(by.shift)) + by.slips + _TINY
         radius = (self.radius @ np.abs(by.matrix).T + rounding) * _SLACK
-        return Affine(self.centre @ by.matrix.T + by.shift, by.matrix @ self.noise, radius)
+        balls = None
+        if self.balls is not None:
+            *_, n, m = self.balls.shape
+            balls = by.matrix @ self.balls.reshape(*self.balls.shape[:-2], n * m)
+            balls = balls.reshape(*balls.shape[:-1], n, m)
+        return Affine(self.centre @ by.matrix.T + by.shift, by.matrix @ self.noise, radius, balls)
 
     def plus(self, other: Affine) -> Affine:
         """Return the sum; the shorter list of symbols is the beginning of the longer one."""
@@ -84,7 +99,7 @@ class Affine:
         left, right = _widened(self.noise, k), _widened(other.noise, k)
         size = np.abs(self.centre) + np.abs(other.centre) + self.spread + other.spread
         radius = (self.radius + other.radius + gamma(1) * size) * _SLACK
-        return Affine(self.centre + other.centre, left + right, radius)
+        return Affine(self.centre + other.centre, left + right, radius, _added(self.balls, other.balls))
 
     def centred(self) -> Affine:
         """Return the form less the mean of its coordinates."""
@@ -93,7 +108,8 @@ class Affine:
         rounding = gamma(n + 4) * (size + _mean(size))
         radius = (self.radius + _mean(self.radius) + rounding) * _SLACK
         noise = self.noise - self.noise.mean(axis=-2, keepdims=True)
-        return Affine(self.centre - _mean(self.centre), noise, radius)
+        balls = None if self.balls is None else self.balls - self.balls.mean(axis=-3, keepdims=True)
+        return Affine(self.centre - _mean(self.centre), noise, radius, balls)
 
     def square_mean(self, plus: float) -> Scalar:
         """Return the mean square of the coordinates plus a constant, as a form with one more symbol."""
@@ -101,17 +117,20 @@ class Affine:
         inside, spread = self.reach, self.spread
         size = np.abs(self.centre) + inside
         squared = (spread * spread).sum(axis=-1)
-        most = squared * _SLACK
+        most = (np.abs(self.noise).sum(axis=-1) ** 2).sum(axis=-1) * _SLACK**3
         if self.noise.shape[-1] <= 4 * n:
             gram = np.swapaxes(self.noise, -1, -2) @ self.noise
             most = np.abs(gram).sum(axis=(-1, -2)) * _SLACK + gamma(n + 2) * squared
+        if self.balls is not None:
+            most = (np.sqrt(most) + _norms(self.balls)) ** 2 * _SLACK + gamma(n + 4) * squared
         blurred = (2 * (self.radius * size).sum(axis=-1) + (self.radius * self.radius).sum(axis=-1)) * _SLACK
         rounding = gamma(n + 8) * (4 * (size * size).sum(axis=-1) / n + plus + most / n)
         radius = (most / (2 * n) + blurred / n + rounding + _TINY) * _SLACK
         centre = ((self.centre * self.centre).sum(axis=-1) + most / 2) / n + plus
         linear = (2 / n) * (self.centre[..., None, :] @ self.noise)[..., 0, :]
         least = (np.maximum(np.abs(self.centre) - inside, 0) ** 2).sum(axis=-1) / n * (1 - 2.0**-30)
-        return Scalar(centre, linear, radius, least + plus * (1 - 2e-15))
+        balls = None if self.balls is None else (2 / n) * np.einsum("...n,...nbm->...bm", self.centre, self.balls)
+        return Scalar(centre, linear, radius, least + plus * (1 - 2e-15), balls)
 
     def times(self, factor: Scalar) -> Affine:
         """Return the product with a number: new symbols for the number's rest, and for each product of noises."""
@@ -125,7 +144,13 @@ class Affine:
         )  # fmt: skip
         size = (np.abs(self.centre) + self.spread) * (np.abs(by) + moved)
         radius = self.radius * (np.abs(by) + moved) + gamma(8) * size + _TINY
-        return Affine(self.centre * by, noise, radius * _SLACK)
+        balls = None if self.balls is None else by[..., None, None] * self.balls
+        if factor.balls is not None:
+            balls = _added(balls, self.centre[..., None, None] * factor.balls[..., None, :, :])
+        if self.balls is not None and balls is not None:
+            # a ball times the rest of the number is a ball of its own
+            balls = np.concatenate([balls, self.balls * moved[..., None, None]], axis=-2)
+        return Affine(self.centre * by, noise, radius * _SLACK, balls)
 
     def activated(self, kind: Activation) -> Affine:
         """Return the activation of every coordinate: a line each, and a symbol each for the distance from it."""
@@ -139,7 +164,8 @@ class Affine:
         noise = np.concatenate([slopes[..., None] * self.noise, radius[..., None] * np.eye(n)[:, live]], axis=-1)
         size = np.abs(slopes) * (np.abs(self.centre) + self.spread) + np.abs(middle)
         slip = np.abs(slopes) * self.radius + gamma(4) * size + _TINY
-        return Affine(centre, noise, np.asarray(slip * _SLACK))
+        balls = None if self.balls is None else slopes[..., None, None] * self.balls
+        return Affine(centre, noise, np.asarray(slip * _SLACK), balls)
 
     def trimmed(self, n_kept: int, share: float) -> Affine:
         """Return one form with the least symbols beyond the first ``n_kept`` folded into the radius: those that add up
@@ -153,12 +179,12 @@ class Affine:
         kept = np.ones(self.noise.shape[1], dtype=np.bool_)
         kept[small] = False
         radius = (self.radius + np.abs(self.noise[:, small]).sum(axis=1)) * _SLACK
-        return Affine(self.centre, self.noise[:, kept], radius)
+        return Affine(self.centre, self.noise[:, kept], radius, self.balls)
 
     def folded(self, n_kept: int) -> Affine:
         """Return the forms with all symbols beyond the first ``n_kept`` in the radius."""
         radius = (self.radius + np.abs(self.noise[..., n_kept:]).sum(axis=-1)) * _SLACK
-        return Affine(self.centre, self.noise[..., :n_kept], radius)
+        return Affine(self.centre, self.noise[..., :n_kept], radius, self.balls)
 
     def compacted(self, n_kept: int) -> Affine:
         """Return the forms with their largest symbols only, the largest first; the others are in the radius."""
@@ -166,25 +192,26 @@ class Affine:
             return self
         order = np.argsort(-(self.noise * self.noise).sum(axis=-2), axis=-1, kind="stable")
         noise = np.take_along_axis(self.noise, order[..., None, :], axis=-1)
-        return Affine(self.centre, noise, self.radius).folded(n_kept)
+        return Affine(self.centre, noise, self.radius, self.balls).folded(n_kept)
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
     """A number, or an array of them: ``|x - centre - noise @ e| <= radius``, and at least ``least``.
 
-    Shapes: ``noise`` [..., symbol], the others [...].
+    Shapes: ``noise`` [..., symbol], ``balls`` [..., ball, m], the others [...].
     """
 
     centre: Floats
     noise: Floats
     radius: Floats
     least: Floats
+    balls: Floats | None = None
 
     @property
     def reach(self) -> Floats:
         """A bound of the distance from the centre."""
-        return np.asarray((np.abs(self.noise).sum(axis=-1) + self.radius) * _SLACK)
+        return np.asarray((np.abs(self.noise).sum(axis=-1) + _lengths(self.balls) + self.radius) * _SLACK)
 
     def inverse_root(self) -> Scalar:
         """Return x^-1/2 of a positive number: the chord's slope, and the distance from it in the radius.
@@ -210,11 +237,39 @@ class Scalar:
         line = np.where(is_known, line, 0.0)
         centre = np.where(is_known, line * np.where(is_known, self.centre, 0.0) + middle, 0.0)
         noise = np.where(is_known[..., None], line[..., None] * self.noise, 0.0)
-        return Scalar(centre, noise, radius, np.full_like(centre, -np.inf))
+        balls = None
+        if self.balls is not None:
+            balls = np.where(is_known[..., None, None], line[..., None, None] * self.balls, 0.0)
+        return Scalar(centre, noise, radius, np.full_like(centre, -np.inf), balls)
 
 
 def _mean(x: Floats) -> Floats:
     return np.asarray(x.mean(axis=-1, keepdims=True))
+
+
+def _lengths(balls: Floats | None) -> Floats:
+    """Return how far balls move each coordinate, together. Shapes: [..., n, ball, m]; [..., n]."""
+    return np.zeros(()) if balls is None else np.asarray(np.sqrt((balls * balls).sum(axis=-1)).sum(axis=-1) * _SLACK)
+
+
+def _norms(balls: Floats) -> Floats:
+    """Return a bound of the norm of what balls add. Shapes: [..., n, ball, m]; [...]."""
+    each = np.moveaxis(balls, -2, 0)
+    frobenius = (each * each).sum(axis=(-1, -2))
+    gram = np.abs(np.swapaxes(each, -1, -2) @ each).sum(axis=-1).max(axis=-1)
+    # a symmetric matrix's norm is at most its largest absolute row sum
+    squares = np.minimum(frobenius, gram + gamma(balls.shape[-3] + 2) * balls.shape[-1] * frobenius) * _SLACK
+    return np.asarray(np.sqrt(squares).sum(axis=0) * _SLACK)
+
+
+def _added(left: Floats | None, right: Floats | None) -> Floats | None:
+    """Return the sum of balls, the shorter list of them the beginning of the longer one."""
+    if left is None or right is None:
+        return right if left is None else left
+    if left.shape[-2] > right.shape[-2]:
+        left, right = right, left
+    more = np.zeros((*left.shape[:-2], right.shape[-2] - left.shape[-2], left.shape[-1]))
+    return np.asarray(right + np.concatenate([left, more], axis=-2))
 
 
 def _widened(noise: Floats, n_symbols: int) -> Floats:

@@ -250,7 +250,8 @@ class BoxProver:
     def _decide(self, run: Run, box: Box) -> list[Box]:
         """Decide a box, or split it and return what is left to decide; nothing too if it stays open."""
         paths, node = box.paths, box.node
-        if self._is_listable(node, SMALL_WORK):
+        has_claims = self.final.errors is not None  # then bounds of boxes are closer than the one for all strings alike
+        if not has_claims and self._is_listable(node, SMALL_WORK):
             self._list(run, box)
             return []
         if not isinstance(run, _SumRun):
@@ -272,11 +273,10 @@ class BoxProver:
             node.error = error
             self._bounded(run, box, guess, lowest, drawn[:1])
             return []
-        if self._is_listable(node, LISTED_WORK):
+        if self._is_listable(node, SMALL_WORK if has_claims else LISTED_WORK):
             self._list(run, box)
             return []
-        wrong = np.array([self._codes(self._answer(row)) != said for row in cells])
-        self._note(run, paths, drawn[wrong][-4:])
+        self._note(run, paths, drawn[[self._codes(self._answer(row)) != said for row in cells]][-4:])
         split = choose_split(paths, effect)
         return [] if split is None else children(box, split)
 
@@ -323,7 +323,7 @@ class BoxProver:
         ball = float(sums.errors(extent[0])[0])
         size = np.abs(sums.base) + np.abs(centres).sum(axis=0)
         slip = sums.slip + missed @ far + ball + gamma(len(centres) + 4) * size
-        cell = Cell(centre, axes, low, high, slip * (1 + 2.0**-30), sums.computed(extent[0]))
+        cell = Cell(centre, axes, low, high, slip * (1 + 2.0**-30), sums.computed(paths, extent))
 
         def below(directions: Floats) -> Floats:
             """Return lower bounds of directions @ z over the box."""

@@ -157,6 +157,31 @@ class FinalStage:
 
         ``computed`` says where these start; it is needed where any are claimed.
         """
+        found = self._bounds(x, answer, computed)
+        if self.errors is None or computed is None or (found.least > 0).all() or not (found.form.centre > 0).any():
+            return found
+        other = self.about(x, answer, computed)
+        if x.centre.ndim > 1:
+            is_better = other.least.min(axis=-1) > found.least.min(axis=-1)
+            least = np.where(is_better[..., None], other.least, found.least)
+            linear = np.where(is_better[..., None, None], other.linear, found.linear)
+            return Bounds(least, found.form, linear, np.where(is_better, other.error, found.error))
+        return other if other.least.min() > found.least.min() else found
+
+    def about(self, x: Affine, answer: tuple[int, ...], computed: Computed) -> Bounds:
+        """Bound the same with the vectors computed so far in balls about the real ones: a form follows the directions
+        in which errors matter, norms do not."""
+        if self.errors is None:
+            raise ValueError("no arithmetic is claimed")
+        size = np.max(np.broadcast_arrays(*computed.errors[1:]), axis=0)
+        about = x.with_ball(np.broadcast_to(size, x.centre.shape[:-1]))
+        found = self._bounds(about, answer, self.errors.about(computed, size))
+        # beside rounding from here on: the balls, and what is not linear, by twice its bound at most
+        rest = 2 * (found.form.reach - np.abs(found.linear).sum(axis=-1)).max(axis=-1)
+        error = np.asarray((found.error + rest) * (1 + 2.0**-30))
+        return Bounds(found.least, found.form, found.linear, np.where(np.isfinite(error), error, np.inf))
+
+    def _bounds(self, x: Affine, answer: tuple[int, ...], computed: Computed | None) -> Bounds:
         n_axes = x.noise.shape[-1]
         steps = self._mlp.steps(x)
         y, square = steps.after, None

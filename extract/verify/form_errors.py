@@ -64,6 +64,10 @@ class FormErrors:
             return at.errors, at.norm
         return self.analysis.normalise(at.errors, deviation(square), at.norm), self._root
 
+    def about(self, at: Computed, size: Scalar) -> Computed:
+        """Return what is known of computed vectors beside a form of themselves, ``size`` about the real ones."""
+        return Computed(self._nothing(), at.norm + size, at.missing)
+
     def after_mlp(self, layer: int, steps: MlpForms, sizes: tuple[Floats, Floats], at: Computed) -> Computed:
         """Return what is known after an MLP; ``sizes`` [out, in] are the absolute values of its two matrices, the gain
         of the norm before the first multiplied in."""

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from extract.domain import Domain
 from extract.verify.affine import Floats, gamma
+from extract.verify.cell_errors import of_means
 from extract.verify.form_errors import Computed, FormErrors
 from extract.verify.paths import Paths
-from extract.verify.rounding import Errors
+from extract.verify.rounding import Errors, Scalar
 from extract.verify.stages import Stages, Weighing
-from extract.verify.terms import TokenParts, TokenTerms, cells_of
+from extract.verify.terms import KeyCosts, TokenParts, TokenTerms, cells_of
 
 _SLACK = 1 + 2.0**-30
 #: Passes that tighten the range of a quotient after the first.
@@ -54,6 +55,8 @@ class HeadSums:
     norm: float
     is_centred: bool
     apart: float
+    variant: int
+    costs: tuple[KeyCosts, ...]
 
     @staticmethod
     def of(stages: Stages, terms: TokenTerms, variant: int, n_keys: int) -> HeadSums:
@@ -89,7 +92,8 @@ class HeadSums:
             reach = reach + reach.mean(axis=1, keepdims=True)
         return HeadSums(
             stages, terms, n_keys, base, np.ascontiguousarray(weights), values, fixed_weights, fixed_values,
-            reach * _SLACK, slip * _SLACK, norm, is_centred, _apart(terms.parts.value, h),
+            reach * _SLACK, slip * _SLACK, norm, is_centred, _apart(terms.parts.value, h), variant,
+            tuple(terms.key_costs(arithmetic, n_keys) for arithmetic in stages.analysis.arithmetics[1:]),
         )  # fmt: skip
 
     @property
@@ -132,9 +136,32 @@ class HeadSums:
         query = self.terms.query
         return self.stages.analysis.add(query.errors, attended, self.norm)
 
-    def computed(self, least: Floats) -> Computed:
-        """Return what is known of the residual vectors as arithmetics other than the real one compute them."""
-        return Computed((0.0, *self.errors(least)[1:]), self.norm, self.norm if self.is_centred else 0.0)
+    def computed(self, paths: Paths | None, extent: tuple[Floats, Floats]) -> Computed:
+        """Return what is known of the residual vectors of some paths as arithmetics other than the real one compute
+        them; of all if None."""
+        others: list[Scalar] = []
+        for arithmetic, costs in zip(self.stages.analysis.arithmetics[1:], self.costs, strict=True):
+            means = self._means(paths, extent, costs) if costs.drift < 2.0**-20 else np.full((3, 1), np.inf)
+            error = float(of_means(*means)) + costs.rounded + self.terms.query.errors[len(others) + 1]
+            size = self.norm + error
+            total = error + 2 * arithmetic.unit * size * _SLACK
+            others.append(total if size < arithmetic.large else np.inf)
+        return Computed((0.0, *others), self.norm, self.norm if self.is_centred else 0.0)
+
+    def _means(self, paths: Paths | None, extent: tuple[Floats, Floats], costs: KeyCosts) -> Floats:
+        """Return bounds of the means of what keys cost, under the real weights over some paths. Shape: [3, head]."""
+        n_heads, largest = len(self.weights), costs.largest[:, self.variant].reshape(-1, 3)
+        means = largest.copy()
+        for h in range(n_heads):
+            if paths is None or not np.isfinite(largest).all():
+                break
+            rows = slice(3 * h, 3 * h + 3)
+            part = np.array([place[rows, self.variant] for place in costs.letters]).transpose(0, 2, 1)
+            found = self._quotient(paths, h, part, costs.constant[rows, self.variant], (extent[0][h], extent[1][h]))
+            means[h] = np.minimum(largest[h], found)
+        # the weights summed are ours; what of them has faded weighs on no more than the largest
+        faded = 8 * self.n_keys * 2.0**-1022 / np.maximum(extent[0], 2.0**-900)[:, None]
+        return np.asarray((means * (1 + 4 * costs.drift) + faded * largest).T * _SLACK)
 
     def range(
         self, paths: Paths, centres: Floats, directions: Floats, extent: tuple[Floats, Floats]
@@ -225,8 +252,8 @@ def attended_room(stages: Stages, domain: Domain, length: int, offset: int) -> f
     alphabet = np.array(domain.alphabet)
     terms = TokenTerms(TokenParts(stages, cells_of(layout, alphabet), offset), alphabet, layout, n_seen, read)
     whole = np.full(stages.n_heads, 1.0)  # our own weights are not what is claimed
-    found = [HeadSums.of(stages, terms, variant, n_seen).computed(whole) for variant in range(terms.n_variants)]
-    return max(float(errors.room(None, at)) for at in found)
+    sums = [HeadSums.of(stages, terms, variant, n_seen) for variant in range(terms.n_variants)]
+    return max(float(errors.room(None, part.computed(None, (whole, whole)))) for part in sums)
 
 
 def _apart(values: NDArray[Any], n_heads: int) -> float:

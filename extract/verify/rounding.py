@@ -207,8 +207,8 @@ class Analysis:
         """
         a = self.arithmetics[i]
         size = (norms.absolute * x_norm if terms is None else terms) + norms.shift
-        # what underflows: n_terms products for every output, and so many entries of W times x
-        lost = norms.n_terms * norms.n_out * a.tiny * (1 + larger(1.0, x_norm))
+        # what underflows: n_terms products for every output, so many entries of W times x, or of x times W
+        lost = norms.n_terms * norms.n_out * a.tiny * (1 + larger(1.0, x_norm) + norms.widest)
         error = gamma(norms.n_terms + 4, a.unit) * size + lost
         return self._guard(a, error, size)
 
@@ -241,8 +241,10 @@ class Analysis:
             moved = moved + eq * (ek + key.errors[0]) + query.errors[0] * ek
             weight = layer.scale * moved + gamma(layer.d_head + 4, a.unit) * size
             weight = weight + 4 * a.unit * size + (3 + n_keys / 16) * 8 * a.unit
+            # what underflows: the terms of a score, and the scale times either side before
+            weight = weight + layer.d_head * a.tiny * (1 + layer.scale + (k + ek) + (q + eq))
             weight = weight + (2 * weighing.faded if i == 0 else 0.0)
-            rest = gamma(2 * n_keys + 8, a.unit) * (v + ev) + n_keys * a.tiny / a.unit * v
+            rest = gamma(2 * n_keys + 8, a.unit) * (v + ev) + n_keys * a.tiny * (v / a.unit + layer.d_head)
             weights.append(weight)
             spread = self._spread(weighing, v, ev + value.errors[0], weight + weights[0])
             heads = weight * spread + (1 + weight) * (rest + value.local[i])
@@ -316,7 +318,7 @@ class Analysis:
         result = []
         for a, e in zip(self.arithmetics, errors, strict=True):
             size = head.absolute * (x_norm + e) + head.shift
-            lost = 4 * self.weights.d_model * a.tiny * (1 + larger(1.0, x_norm))
+            lost = 4 * self.weights.d_model * a.tiny * (1 + larger(1.0, x_norm) + head.widest)
             rest = gamma(self.weights.d_model + 6, a.unit) * size + lost
             if a is self.arithmetics[0]:
                 # logits this close count as tied whatever was proved: oracles answer such inputs as ties

@@ -33,7 +33,7 @@ _MAX_PAIRED_CHOICES = 256
 @dataclass(frozen=True, slots=True)
 class LinearNorms:
     """Bounds for x @ (g W) + (s @ W + b): ||gW||_2, || |gW| ||_2, ||gW||_F, || |s| @ |W| + |b| ||_2, the number of
-    terms of each sum and the number of sums."""
+    terms of each sum, the number of sums, and the largest |W|."""
 
     spectral: float
     absolute: float
@@ -41,6 +41,7 @@ class LinearNorms:
     shift: float
     n_terms: int
     n_out: int
+    widest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,7 @@ def _layer(network: Network, index: int, layer: Layer) -> LayerNorms:
             max(n.shift for n in heads),
             a.d_model,
             a.d_head,
+            max(n.widest for n in heads),
         )
 
     joined = layer.W_O.reshape(-1, a.d_model)
@@ -220,7 +222,8 @@ def _linear(norm: Norm | None, weights: NDArray[Any], bias: NDArray[Any]) -> Lin
         shift = shift + np.abs(norm.bias.astype(np.float64)) @ np.abs(np.asarray(weights, dtype=np.float64))
     rows, columns = matrix.shape
     spectral, absolute = spectral_bound(matrix) * _SLACK, absolute_bound(matrix) * _SLACK
-    return LinearNorms(spectral, absolute, _length(matrix), _length(shift), rows, columns)
+    widest = float(np.abs(weights).max(initial=0.0))
+    return LinearNorms(spectral, absolute, _length(matrix), _length(shift), rows, columns, widest)
 
 
 def _head(network: Network, readout: ReadOut) -> LinearNorms:
@@ -232,12 +235,12 @@ def _head(network: Network, readout: ReadOut) -> LinearNorms:
     if network.norm_final is not None:
         shift = shift + np.abs(network.norm_final.bias.astype(np.float64)) @ np.abs(plain)
     largest_column = float(np.sqrt((matrix * matrix).sum(axis=0)).max(initial=0.0)) * _SLACK
-    top_shift = float(shift.max(initial=0.0)) * _SLACK
+    top_shift, widest = float(shift.max(initial=0.0)) * _SLACK, float(np.abs(plain).max(initial=0.0))
     if readout.kind == "argmax":
         spread = _largest_difference(matrix)
-        return LinearNorms(spread, 2 * largest_column, 2 * largest_column, 2 * top_shift, len(matrix), 2)
+        return LinearNorms(spread, 2 * largest_column, 2 * largest_column, 2 * top_shift, len(matrix), 2, widest)
     return LinearNorms(
-        largest_column, largest_column, largest_column, top_shift + abs(readout.threshold), len(matrix), 1
+        largest_column, largest_column, largest_column, top_shift + abs(readout.threshold), len(matrix), 1, widest
     )
 
 

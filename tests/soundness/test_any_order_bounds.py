@@ -145,6 +145,7 @@ class Case:
         run = prover._run(self.length, self.offset, ((0,),))
         assert isinstance(run, box_proof._SumRun)
         self.query = run.query_letter
+        self.answer = (1,) * len(self.task.choices) if self.task.kind == "multilabel" else (0,)
         if self.query is not None:
             only = paths.with_letters(self.query, (0,))
             assert only is not None
@@ -155,6 +156,7 @@ class Case:
             steps = prover.final._mlp.steps(cell.form())
             square = steps.after.centred().square_mean(prover.final.eps) if prover.final.has_final_norm else None
             ours = float(prover.final._moved(steps, square, cell.computed))
+            ours = min(ours, float(prover.final.about(cell.form(), self.answer, cell.computed).error))
         whole = whole_slice(self.task, self.totals, self.length)
         part = whole if whole is None or self.query is None else whole.at(self.query, 0)
         assert part is not None
@@ -163,13 +165,17 @@ class Case:
         radii = []
         for check in self.checks:
             check._bounded(part, letter, answer)
-            attended, start = check.attended[letter]
-            centre, axes, low, high, slip = self.checks[0].attended[letter][0].over(part)[:5]
+            attended, single = check.attended[letter]
+            found = self.checks[0].attended[letter][0].over(part)
+            start = None if single is None else single.start(part, (found.least, found.most))
+            centre, axes, low, high, slip = found[:5]
             form = Form(centre + axes @ ((low + high) / 2), axes * ((high - low) / 2), slip)
             with np.errstate(all="ignore"):
-                radii.append(check._margins(answer).of(form, start)[0].radius)
+                radii.append(check._margins(answer).of(form, start)[1])
+                if start is not None:
+                    radii[-1] = np.minimum(radii[-1], check._margins(answer).about(form, start)[1])
             assert attended.length == self.length
-        return ours, float((radii[1] - radii[0]).min())
+        return ours, float(radii[1].min())
 
     def margins(self, values: NDArray[Any]) -> NDArray[Any]:
         """The margins that are positive for the first answer."""
@@ -326,7 +332,7 @@ def test_a_majority_is_proved_for_every_order(layout: str, tmp_path: Path) -> No
 
 
 def test_what_only_real_numbers_decide_is_undecided_in_single(tmp_path: Path) -> None:
-    network = biased(2.0**21)
+    network = biased(2.0**23)
     report, path = verified(tmp_path / "real", network, "real")
     assert report.status == "proved", report.verdict
     assert not as_single(path, tmp_path / "real")

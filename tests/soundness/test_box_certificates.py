@@ -14,6 +14,7 @@ from extract import stages_verify
 from extract.certificate_file import seal
 from extract.check import boxes
 from extract.check.check import CheckResult, check_certificate
+from extract.check.slices import Slice
 from extract.pipeline import VerifyRequest, verify_program
 from extract.report.report import Report
 from extract.verify import box_proof
@@ -209,3 +210,80 @@ def test_a_program_the_checker_cannot_read_is_undecided(tmp_path: Path) -> None:
     assert report.status == "undecided"
     assert report.verdict is not None
     assert report.verdict.agree + report.verdict.undecided == 28_060 and report.verdict.undecided > 20_000
+
+
+def refusing_some(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let the checker's bounds fail on some slices, the same at every check; return the sizes of those, as it meets
+    them."""
+    bounded, refused = boxes.BoxCheck.bounded, list[str]()
+
+    def some(check: boxes.BoxCheck, part: Slice, *rest: Any) -> bool:
+        is_refused = part.size() % 3 == 1 or part.size() % 7 == 0
+        refused.extend([str(part.size())] if is_refused else [])
+        return not is_refused and bounded(check, part, *rest)
+
+    monkeypatch.setattr(boxes.BoxCheck, "bounded", some)
+    return refused
+
+
+@pytest.mark.parametrize("program", (RIGHT, WRONG))
+def test_what_the_checker_confirms_of_a_length_is_kept(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the leaves refused are undecided: everything else is counted as before, differences replayed in them too."""
+    (tmp_path / "whole").mkdir()
+    whole, path = verified(tmp_path / "whole", program)
+    before = {entry["length"]: entry for entry in json.loads(path.read_text())["boxes"]}
+    refused = refusing_some(monkeypatch)
+    report, path = verified(tmp_path, program)
+    assert report.verdict is not None and whole.verdict is not None and refused
+    value = json.loads(path.read_text())
+    assert report.status == ("undecided" if program == RIGHT else "refuted")
+    n_open = n_kept = 0
+    for entry in value["boxes"]:
+        old = before[entry["length"]]
+        pairs = list(
+            zip(
+                (n for n in nodes(json.loads(old["tree"])) if n[0] in "blo"),
+                (n for n in nodes(json.loads(entry["tree"])) if n[0] in "blo"),
+                strict=True,
+            )
+        )
+        lost = [was for was, now in pairs if was != now]
+        assert all(now == ["o", was[1]] and was[0] == "b" and was[1] in refused for was, now in pairs if was != now)
+        n_open, n_kept = n_open + len(lost), n_kept + len(pairs) - len(lost)
+        # a witness in a leaf that is open now counts still
+        undecided, differ = (int(entry[name]) - int(old[name]) for name in ("undecided", "disagree"))
+        assert sum(int(was[1]) for was in lost) - len(entry["witnesses"]) <= undecided
+        assert undecided <= sum(int(was[1]) for was in lost)
+        assert int(entry["agree"]) - int(old["agree"]) + differ == -undecided and differ <= 0
+        if old["witnesses"]:
+            assert int(entry["disagree"]) > 0
+    assert n_open > 3 and n_kept > 3
+    assert int(report.verdict.undecided) > int(whole.verdict.undecided)
+    assert report.verdict.disagree <= whole.verdict.disagree
+    monkeypatch.undo()
+    assert checked(value, tmp_path).accepted
+
+
+def test_what_is_not_confirmed_among_others_either_loses_its_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a checker does, it is asked a fixed number of times."""
+    n_checks, bounded = [0], boxes.BoxCheck.bounded
+
+    def fewer(check: boxes.BoxCheck, part: Slice, *rest: Any) -> bool:
+        """Confirm one leaf of each length less at every check."""
+        return check.n_leaves > n_checks[0] and bounded(check, part, *rest)
+
+    run = boxes.BoxCheck.run
+
+    def counted(check: boxes.BoxCheck) -> None:
+        n_checks[0] += check.length == LENGTH
+        run(check)
+
+    monkeypatch.setattr(boxes.BoxCheck, "bounded", fewer)
+    monkeypatch.setattr(boxes.BoxCheck, "run", counted)
+    report, path = verified(tmp_path, RIGHT)
+    assert report.status == "undecided" and n_checks[0] <= 2
+    assert not json.loads(path.read_text()).get("boxes")

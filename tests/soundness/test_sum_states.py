@@ -242,6 +242,10 @@ def count_cells(part: Any, weights: list[list[int]]) -> int:
 
 @pytest.fixture
 def claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Report, Path, Path]:
+    return dense_claim(tmp_path, monkeypatch)
+
+
+def dense_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Report, Path, Path]:
     spec, path = with_ties(tmp_path), tmp_path / "claim.cert.json"
     request = VerifyRequest(
         checkpoint=MAJORITY, program=TIES, spec=spec, max_length=LENGTH, method="bounds", certificate=path, seconds=2.0
@@ -317,3 +321,21 @@ def test_the_checker_accepts_dense_counts_and_no_edit_of_them(
             forged = copy.deepcopy(value)
             forged["boxes"][0]["tree"] = json.dumps(edited)
             assert not checked(forged, tmp_path, spec).accepted, what
+
+
+def test_a_side_the_checker_does_not_confirm_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a division as of any other split, and the rest of the length is kept."""
+    bounded = CellRanges.bounded
+
+    def some(ranges: CellRanges, cells: Any, margins: Any) -> bool:
+        return len(cells) % 2 == 0 and bounded(ranges, cells, margins)
+
+    monkeypatch.setattr(CellRanges, "bounded", some)
+    report, path, spec = dense_claim(tmp_path, monkeypatch)
+    assert report.status == "refuted" and report.verdict is not None
+    assert 0 < int(report.verdict.undecided) < 1 << LENGTH
+    value = json.loads(path.read_text())
+    sides = [child for tree in value["boxes"] for node in divisions(json.loads(tree["tree"])) for _, child in node[4:]]
+    assert {"o", "b"} <= {child[0] for child in sides}
+    monkeypatch.undo()
+    assert checked(value, tmp_path, spec).accepted

@@ -210,9 +210,9 @@ def test_forms_side_by_side_are_bounded_as_each_alone(kind: Any, tmp_path: Path)
             *spans.normalised(x, 1e-2),
         ]  # fmt: skip
 
-    together = steps(*(Form(*map(np.stack, zip(*some, strict=True))) for some in forms))
+    together = steps(*(Form(*map(np.stack, zip(*(x[:3] for x in some), strict=True))) for some in forms))
     for i, (x, longer) in enumerate(zip(*forms, strict=True)):
         for both, alone in zip(together, steps(x, longer), strict=True):
-            for one, other in zip(both.some(i), alone, strict=True):
+            for one, other in zip(both.some(i)[:3], alone[:3], strict=True):
                 assert one.shape == other.shape
                 assert np.allclose(one, other, rtol=1e-12, atol=1e-280)

@@ -34,9 +34,9 @@ def certified(monkeypatch: pytest.MonkeyPatch, *results: CheckResult) -> Certifi
     return found
 
 
-UNPROVED = CheckResult(False, ("3",), "", unproved=((3, 0),))
+UNPROVED = CheckResult(False, ("3",), "", unproved=((3, 0, None),))
 LOOSER = CheckResult(False, ("4",), "", n_doubts=1, errors=((4, 0, 0.5),))
-BOTH = CheckResult(False, ("3", "4"), "", unproved=((3, 0),), n_doubts=1, errors=((4, 0, 0.5),))
+BOTH = CheckResult(False, ("3", "4"), "", unproved=((3, 0, None),), n_doubts=1, errors=((4, 0, 0.5),))
 ACCEPTED = CheckResult(True, (), "")
 
 
@@ -51,6 +51,6 @@ def test_what_is_not_confirmed_is_left_out_and_looser_errors_are_claimed(monkeyp
 
 
 def test_any_other_reason_is_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
-    for found in (CheckResult(False, ("wrong",), ""), CheckResult(False, ("3", "wrong"), "", unproved=((3, 0),))):
+    for found in (CheckResult(False, ("wrong",), ""), CheckResult(False, ("3", "wrong"), "", unproved=((3, 0, None),))):
         with pytest.raises(SoundnessAlarm):
             certified(monkeypatch, found)
