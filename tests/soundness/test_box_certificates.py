@@ -136,7 +136,8 @@ def node_edits(node: list[Any]) -> Iterator[tuple[str, Callable[[list[Any]], Any
         yield "a child twice", lambda n: n.append(copy.deepcopy(n[-1]))
         if len(node) == first + 2:
             yield "a child for the other", lambda n: n.__setitem__(-1, copy.deepcopy(n[first]))
-            yield "keys swapped", lambda n: swap_keys(n, first)
+            if not are_alike(node[first][1], node[first + 1][1]):
+                yield "keys swapped", lambda n: swap_keys(n, first)
     if node[0] == "c":
         yield "cut", lambda n: n.__setitem__(4, n[4] + 1)
         yield "cut far", lambda n: n.__setitem__(4, 10**6)
@@ -149,6 +150,11 @@ def node_edits(node: list[Any]) -> Iterator[tuple[str, Callable[[list[Any]], Any
 
 def swap_keys(node: list[Any], first: int) -> None:
     node[first][0], node[first + 1][0] = node[first + 1][0], node[first][0]
+
+
+def are_alike(left: list[Any], right: list[Any]) -> bool:
+    """Say whether two leaves claim the same of as many inputs: then the claim is as true with them swapped."""
+    return left[0] == right[0] == "b" and (left[1], left[3]) == (right[1], right[3])
 
 
 def edited_tree(index: int, edit: Callable[[list[Any]], Any]) -> Edit:
