@@ -11,7 +11,6 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 from typing import Any, Protocol
 
 import msgspec
@@ -147,7 +146,6 @@ class _Runner:
     def __init__(self, request: BenchRequest, watcher: Watcher, watch: Stopwatch) -> None:
         self._request, self._watcher, self._watch = request, watcher, watch
         self._cache = request.cache or request.output / CACHE
-        self._started: dict[str, float] = {}
         (request.output / CERTIFICATES).mkdir(exist_ok=True)
 
     def lines(self, rows: Sequence[Row]) -> Generator[Line, None, None]:
@@ -155,7 +153,9 @@ class _Runner:
         request = self._request
         engine = engine_for(
             request.engine, request.job, workers=request.workers, log=request.output / LOG,
-            scheduler=request.scheduler, started=self._begin,
+            scheduler=request.scheduler, started=self._watcher.begin,
+            # a cluster of our own ends with us, whatever happens, and what it keeps with it
+            is_kept=request.scheduler is None,
         )  # fmt: skip
         with engine:
             failed = self._trained(engine, [row.plan for row in rows if row.plan is not None])
@@ -166,10 +166,6 @@ class _Runner:
             by_name = {row.name: row for row in ready}
             for done in engine.run([self._job(row) for row in ready]):
                 yield self._line(by_name[done.job.name], done)
-
-    def _begin(self, name: str) -> None:
-        self._started[name] = monotonic()
-        self._watcher.begin(name)
 
     def _trained(self, engine: Engine, plans: Sequence[Plan]) -> dict[str, str]:
         """Train what is not in the cache; return why, for each plan that could not be trained."""
@@ -215,22 +211,22 @@ class _Runner:
 
     def _line(self, row: Row, done: Done) -> Line:
         if done.reply is None:
-            return self._failure(row, BudgetError(done.reason), done.code, done.tries)
+            return self._failure(row, BudgetError(done.reason), done)
         error = done.reply["result"].get("error")
         if error is not None and error["code"] == OutputError.code:
             raise OutputError(error["message"], hint=error["hint"])
-        return self._told(row, done.reply, done.tries)
+        return self._told(row, done.reply, done)
 
-    def _failure(self, row: Row, error: ExtractError, code: str | None = None, tries: int = 1) -> Line:
+    def _failure(self, row: Row, error: ExtractError, done: Done | None = None) -> Line:
         value = msgspec.to_builtins(error_report(error, self._watch))
         run = value.pop("run")
-        if code is not None:
-            value["error"]["code"] = code
-        return self._told(row, {"result": value, "spot": None, "run": run}, tries)
+        if done is not None:
+            value["error"]["code"] = done.code
+        return self._told(row, {"result": value, "spot": None, "run": run}, done)
 
-    def _told(self, row: Row, reply: Mapping[str, Any], tries: int) -> Line:
-        wall = monotonic() - self._started.get(row.name, monotonic())
-        run = {**reply["run"], "wall_seconds": round(wall, 3), "tries": tries}
+    def _told(self, row: Row, reply: Mapping[str, Any], done: Done | None) -> Line:
+        seconds, tries = (done.seconds, done.tries) if done is not None else (0.0, 1)
+        run = {**reply["run"], "wall_seconds": round(seconds, 3), "tries": tries}
         return {"name": row.name, "digest": row.digest, "result": reply["result"], "spot": reply["spot"], "run": run}
 
 

@@ -46,13 +46,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a job ended: the reply, or None and why there is none (``died``, ``time`` or ``memory`` and a sentence)."""
+    """How a job ended: the reply, or None and why there is none (``died``, ``time`` or ``memory`` and a sentence);
+    ``seconds`` is the wall time of its last try."""
 
     job: Job
     reply: dict[str, Any] | None
     code: str = ""
     reason: str = ""
     tries: int = 1
+    seconds: float = 0.0
 
 
 class WorkerLost(Exception):
@@ -79,6 +81,7 @@ class _Worker:
         self.memory_bytes = memory_bytes
         self.job: Job | None = None
         self.deadline = monotonic() + _START_SECONDS
+        self.began = monotonic()
         self.is_ready = False
         self._buffer = b""
 
@@ -91,7 +94,8 @@ class _Worker:
     def give(self, job: Job) -> None:
         """Send a job. Raises: WorkerLost if the worker is gone."""
         assert self.process.stdin is not None
-        self.job, self.deadline = job, monotonic() + job.seconds
+        self.job, self.began = job, monotonic()
+        self.deadline = self.began + job.seconds
         data = memoryview(json.dumps(job.message).encode() + b"\n")
         try:
             while data:
@@ -221,7 +225,8 @@ class Supervisor:
             with self._caring(worker) as ended:
                 reply = worker.read() if worker in events else None
                 if reply is not None and worker.is_ready and worker.job is not None:
-                    ended.append(Done(worker.job, reply, tries=self._tries_of.pop(worker.job.name)))
+                    tries = self._tries_of.pop(worker.job.name)
+                    ended.append(Done(worker.job, reply, tries=tries, seconds=monotonic() - worker.began))
                     worker.job, self._n_failed_starts = None, 0
                 worker.is_ready = worker.is_ready or reply is not None
                 worker.check()
@@ -262,7 +267,8 @@ class Supervisor:
                 self._waiting.appendleft((job, self._tries_of[job.name] + 1))
             else:
                 reason = f"{lost} in each of {self._tries} tries" if self._tries > 1 else str(lost)
-                ended.append(Done(job, None, lost.code, reason, self._tries_of.pop(job.name)))
+                seconds = monotonic() - worker.began
+                ended.append(Done(job, None, lost.code, reason, self._tries_of.pop(job.name), seconds))
 
     def _start_failed(self, lost: WorkerLost) -> None:
         self._n_failed_starts += 1
