@@ -80,8 +80,8 @@ class _Worker:
         )  # fmt: skip
         self.memory_bytes = memory_bytes
         self.job: Job | None = None
-        self.deadline = monotonic() + _START_SECONDS
         self.began = monotonic()
+        self.deadline = self.began + _START_SECONDS
         self.is_ready = False
         self._buffer = b""
 

@@ -49,7 +49,8 @@ class BoxCheck:
         self.length, self.offset = entry["length"], entry["offset"]
         self.place = f"boxes of length {self.length}, offset {self.offset}"
         self.sums, self.least, self.n_leaves, self.unproved = [0, 0, 0], math.inf, 0, list[str]()
-        self.kept, self.refused, self.rest = math.inf, list[tuple[Slice, int, int]](), dict[str, Any]() or None
+        self.kept, self.refused = math.inf, list[tuple[Slice, int, int]]()
+        self.rest: dict[str, Any] | None = None
         #: The largest error of single precision by our own bounds, where leaves are decided.
         self.error = 0.0
         self.margins: dict[tuple[int, ...], Margins] = {}

@@ -67,10 +67,9 @@ class Linear:
         self.gain = _spectral(self.weight)[:, None]
         self._shifts = (np.abs(norm[1]) @ np.abs(part))[:, None, :]
         self._sizes = self._shifts + np.abs(bias)
-        constant = np.linalg.norm((np.abs(norm[1]) @ np.abs(part))[:, None, :] + np.abs(bias), axis=-1)
         self._faded, self._widest = lost * part.size, 2 + float(np.abs(part).max(initial=0.0))
         self.absolute = _spectral(np.abs(self.weight))[:, None] + self._faded
-        self._constant = constant + self._faded * self._widest
+        self._constant = np.linalg.norm(self._sizes, axis=-1) + self._faded * self._widest
 
     def local(self, size: Any, terms: Any = None) -> Floats:
         """Return the rounding error per gamma for z of at most a norm; ``terms`` bounds the norm of |z| @ |weight|, if

@@ -13,25 +13,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from extract.check.anykind import forward_of
 from extract.check.attended import Attended
-from extract.check.forward import SINGLE, centring
+from extract.check.forward import SINGLE
 from extract.check.reader import read_network
 from extract.check.spec import read_task
 from extract.network import Network, Norm
 from extract.verify.care import CAREFUL, CareStages
 from extract.verify.head_sums import HeadSums
-from extract.verify.rounding import FLOAT32, gamma, welford
 from extract.verify.stages import claims_of
 from extract.verify.terms import TokenParts, TokenTerms, cells_of
 from tests.networks import random_network, write_neutral
+from tests.soundness.test_welford import F32, LONG, by_update
 from tests.unit.verify.enumeration_cases import make_domain
 
-F32, LONG = np.float32, np.longdouble
 Floats = NDArray[Any]
 N = 4
 SPEC = """version = 1
@@ -48,37 +45,6 @@ offsets = [1]
 at = "last"
 kind = "argmax"
 """
-
-
-def by_update(x: Floats, order: Floats, is_product: bool) -> tuple[Floats, Floats]:
-    """Welford's mean and sum of squares of the last axis in float32."""
-    mean, squares = np.zeros(x.shape[:-1], F32), np.zeros(x.shape[:-1], F32)
-    for n, k in enumerate(order, 1):
-        step = x[..., k] - mean
-        mean = mean + (step * (F32(1) / F32(n)) if is_product else step / F32(n))
-        squares = squares + step * (x[..., k] - mean)
-    return mean, squares
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.floats(-4, 6), st.sampled_from(["flat", "one", "steps"]))
-@settings(max_examples=150, deadline=None)
-def test_an_update_is_off_by_what_is_said(seed: int, d: int, size: float, kind: str) -> None:
-    """Of the mean by the mean of absolute values, of the root of the squares by the norm; both sides say the same."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(0, 1, d)
-    x = {"flat": x + 10**size, "one": np.where(np.arange(d) == 0, 10**size, x), "steps": np.sort(x) * 10**size}[kind]
-    x = x.astype(F32)
-    true, unit = x.astype(LONG), FLOAT32.unit
-    mean, squares = by_update(x, rng.permutation(d), bool(rng.integers(2)))
-    means, roots = welford(d)
-    assert np.allclose((means, roots / 2), centring(d), rtol=1e-12)
-    assert abs(mean - true.mean()) <= gamma(means, unit) * np.abs(true).mean()
-    real = np.sqrt(((true - true.mean()) ** 2).sum())
-    relative = gamma(d + 3, unit)
-    highest = (real + gamma(roots, unit) / 2 * np.sqrt((true * true).sum())) ** 2 * (1 + relative)
-    assert squares <= highest
-    off = max(0.0, float(real - gamma(roots, unit) / 2 * np.sqrt((true * true).sum())))
-    assert squares >= off**2 - relative * highest
 
 
 class Hostile:
