@@ -166,7 +166,10 @@ PARTS = {
         bounded=((f"{_VERIFY}bounded.py",), (f"{_SOUND}separable_brute_force.py",)),
         box_proof=_OUR_BOXES,
         boxes=((f"{_VERIFY}paths.py", f"{_VERIFY}context.py"), _OUR_BOXES[0]),
-        cell_errors=((f"{_SOUND}first_attention_errors.py",), (f"{_SOUND}any_order_bounds.py",)),
+        cell_errors=(
+            (f"{_VERIFY}cell_errors.py", f"{_SOUND}first_attention_errors.py"),
+            (f"{_SOUND}any_order_bounds.py",),
+        ),
         context=((f"{_VERIFY}context.py", f"{_VERIFY}two_layers.py"), _OUR_TWO[0]),
         counters=((f"{_VERIFY}counters.py", *_OUR_SUMS[0]), _OUR_SUMS[1]),
         entrywise=((f"{_UNIT}anykind.py",), (f"{_SOUND}any_architecture.py",)),
